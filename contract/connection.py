@@ -1,0 +1,154 @@
+"""One AMQP connection that is opened in bounded time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+from aio_pika import Connection
+from aio_pika.abc import AbstractChannel, ConnectionParameter
+from aiormq.abc import AbstractChannel as DriverChannel
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
+from yarl import URL
+
+from contract import topology
+
+CONNECT_TIMEOUT: Final = 5.0
+CLOSE_TIMEOUT: Final = 1.0
+HEARTBEAT: Final = 10
+"""Seconds; a dead peer is noticed after 3 x (heartbeat + 1), and 60, the default, is too long for that."""
+
+
+class BrokerUnavailable(Exception):
+    """The broker cannot be reached, or the connection to it was lost."""
+
+
+class BrokerMisconfigured(Exception):
+    """The broker refuses what we ask for, and will refuse it again: credentials, virtual host or queue arguments."""
+
+
+class _AbortableTransport(TransportFactory):
+    """Keeps hold of the socket: a polite close waits half a minute for a frozen broker, an abort does not."""
+
+    writer: asyncio.StreamWriter | None = None
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        factory = TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory()
+        reader, self.writer = await factory.create(url, **kwargs)
+        return reader, self.writer
+
+    def abort(self) -> None:
+        if self.writer is not None:
+            self.writer.transport.abort()
+
+
+class _Connection(Connection):
+    PARAMETERS = (
+        *Connection.PARAMETERS,
+        ConnectionParameter(name="transport_factory", parser=lambda factory: factory, is_kwarg=True),
+    )
+
+
+class BrokerConnection:
+    """An open connection; all its channels end with it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def channel(self) -> AbstractChannel:
+        """Open a channel that confirms publishes and raises what comes back unroutable.
+
+        Raises BrokerUnavailable.
+        """
+        with translated():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await self._connection.channel(publisher_confirms=True, on_return_raises=True)
+
+    async def closed(self) -> None:
+        """Return when the connection is gone."""
+        await self._connection.closed()
+
+
+@asynccontextmanager
+async def connect(url: str, *, name: str) -> AsyncIterator[BrokerConnection]:
+    """Connect and declare the topology; on leaving close, and after BrokerUnavailable without a word to the broker.
+
+    `name` is what an operator sees in the broker's list of connections.
+
+    Raises BrokerUnavailable when that takes longer than 5 s, BrokerMisconfigured when the broker refuses.
+    """
+    transport = _AbortableTransport()
+    connection = _Connection(_with_defaults(url, name), transport_factory=transport)
+    try:
+        with translated(), _refusals():
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.connect()
+                async with connection.channel() as channel:
+                    await topology.declare(channel)
+        yield BrokerConnection(connection)
+    except BrokerUnavailable:
+        transport.abort()
+        raise
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await connection.close()
+        except TimeoutError:
+            transport.abort()
+
+
+def _with_defaults(url: str, name: str) -> URL:
+    given = URL(url)
+    defaults = {"heartbeat": str(HEARTBEAT), "name": name}
+    return given.update_query({**defaults, **given.query})
+
+
+async def driver_channel(channel: AbstractChannel) -> DriverChannel:
+    """The driver's own channel: one task per publish or delivery instead of two."""
+    return await channel.get_underlay_channel()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise whatever the driver raises for a lost connection or channel as BrokerUnavailable."""
+    try:
+        yield
+    except (AMQPError, OSError, EOFError, RuntimeError) as exc:
+        # ChannelInvalidStateError is a RuntimeError; TimeoutError is an OSError.
+        raise BrokerUnavailable(f"the broker is unavailable: {exc!r}") from exc
+    except asyncio.CancelledError as exc:
+        # The driver ends the waits of a stuck connection with CancelledError, though nobody cancelled us.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailable("the connection to the broker was lost") from exc
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except (ProbableAuthenticationError, AuthenticationError) as exc:
+        raise BrokerMisconfigured(f"the broker refuses the credentials: {exc}") from exc
+    except ConnectionNotAllowed as exc:
+        raise BrokerMisconfigured(f"the broker refuses the virtual host: {exc}") from exc
+    except InvalidFrameError as exc:
+        # How the driver reports a Connection.Close in answer to Connection.Open.
+        if "vhost" in str(exc):
+            raise BrokerMisconfigured(f"the broker refuses the virtual host: {exc}") from exc
+        raise
+    except ChannelAccessRefused as exc:
+        raise BrokerMisconfigured(f"the broker's user may not declare what is needed: {exc}") from exc
+    except ChannelPreconditionFailed as exc:
+        raise BrokerMisconfigured(
+            f"an exchange or queue exists with other arguments; delete it or use another virtual host: {exc}"
+        ) from exc

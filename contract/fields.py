@@ -1,0 +1,231 @@
+"""The rule of each field, as a type that both sides validate with."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
+from difflib import get_close_matches
+from typing import Annotated, Final, NotRequired, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    PlainValidator,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    with_config,
+)
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+QUANTITY_LIMIT: Final = Decimal(10) ** 17
+QUANTITY_DECIMALS: Final = 9
+
+_JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_JSON_NUMBER_MAX_LENGTH = 64
+_FINEST = Decimal(1).scaleb(-QUANTITY_DECIMALS)
+_EXACT = Context(prec=34, traps=[Inexact, InvalidOperation])
+_ZERO = Decimal(0)
+
+_RFC3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})",
+    re.ASCII,
+)
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+_OBJECT_ID = re.compile(r"[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+# The pattern of the HTML standard, section "Valid e-mail address".
+_EMAIL = (
+    r"^[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+    r"(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$"
+)
+
+PROPERTIES_LIMIT: Final = 50
+_PROPERTY_NAME = re.compile(r"[^.$\x00]{1,40}")
+_PROPERTY_TEXT_LIMIT = 500
+_INT64 = range(-(2**63), 2**63)
+
+PropertyValue = str | bool | int | Decimal
+FieldsT = TypeVar("FieldsT")
+
+
+def is_object_id(project_id: str) -> bool:
+    """Whether a project id is stored as a MongoDB ObjectId: 24 hexadecimal digits."""
+    return _OBJECT_ID.fullmatch(project_id) is not None
+
+
+def fold_object_id(project_id: str) -> str:
+    """Lower-case a project id that is an ObjectId, so that one project has one spelling."""
+    return project_id.lower() if is_object_id(project_id) else project_id
+
+
+def parse_quantity(value: object) -> Decimal:
+    """Return a JSON number, or a string that is one, exactly; raise ValueError for anything else.
+
+    The result has 0 to 9 decimals and is below 10^17 in size, so that a Decimal128 total, which has 34 digits,
+    cannot round before 10^8 of the largest events.
+    """
+    if isinstance(value, str):
+        value = _parse_number_text(value)
+    elif type(value) is int:
+        value = Decimal(value)
+    if not isinstance(value, Decimal) or not -QUANTITY_LIMIT < value < QUANTITY_LIMIT:
+        raise ValueError
+    if not value:
+        return _ZERO
+    exponent = value.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise ValueError  # noqa: TRY004 - NaN, for which pydantic wants a ValueError too
+    if -QUANTITY_DECIMALS <= exponent <= 0:
+        return value
+    try:
+        return value.quantize(_FINEST if exponent < 0 else Decimal(1), context=_EXACT)
+    except DecimalException as exc:
+        raise ValueError from exc
+
+
+def _parse_number_text(text: str) -> Decimal:
+    if len(text) > _JSON_NUMBER_MAX_LENGTH or not _JSON_NUMBER.fullmatch(text):
+        raise ValueError
+    try:
+        return Decimal(text)
+    except DecimalException as exc:
+        raise ValueError from exc  # an exponent beyond what Decimal can hold
+
+
+def parse_timestamp(value: object) -> datetime:
+    """Return an RFC 3339 time with an offset as UTC, truncated to milliseconds; raise ValueError for anything else.
+
+    1970 <= t < 2200 is all that is asked here: a clock that is wrong must not park what was answered with 200.
+    """
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value):
+        raise ValueError
+    try:
+        moment = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError from exc  # year 1 with a positive offset
+    if not _EARLIEST <= moment < _LATEST:
+        raise ValueError
+    return truncate(moment)
+
+
+def truncate(moment: datetime) -> datetime:
+    """Drop what is finer than a millisecond, the resolution of a BSON date."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def format_timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds, as it stands in messages and answers."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_properties(value: object) -> dict[str, PropertyValue]:
+    """Return a flat object of at most 50 strings, booleans and numbers; raise ValueError for anything else."""
+    if not isinstance(value, dict) or len(value) > PROPERTIES_LIMIT:
+        raise ValueError
+    return {_property_name(name): _property_value(item) for name, item in value.items()}
+
+
+def _property_name(name: object) -> str:
+    if not isinstance(name, str) or not _PROPERTY_NAME.fullmatch(name):
+        raise ValueError
+    return name
+
+
+def _property_value(value: object) -> PropertyValue:
+    if isinstance(value, str):
+        if len(value) > _PROPERTY_TEXT_LIMIT:
+            raise ValueError
+        return value
+    if isinstance(value, bool) or (isinstance(value, int) and value in _INT64):
+        return value
+    if isinstance(value, Decimal):
+        number = parse_quantity(value)
+        # 1 and 1.0 are one number, so they are stored as one type.
+        return int(number) if number == number.to_integral_value() else number
+    raise ValueError
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _parse_id(value: object) -> UUID:
+    if not isinstance(value, str) or not _CANONICAL_UUID.fullmatch(value):
+        raise ValueError
+    return UUID(value)
+
+
+ProjectId = Annotated[
+    str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$"), AfterValidator(fold_object_id)
+]
+Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_EMAIL, to_lower=True)]
+Metric = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=128, pattern=r"^\P{Cc}*$"),
+]
+Quantity = Annotated[Decimal, PlainValidator(parse_quantity)]
+IdempotencyKey = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=255), AfterValidator(_printable)
+]
+Timestamp = Annotated[datetime, PlainValidator(parse_timestamp)]
+Properties = Annotated[dict[str, PropertyValue], PlainValidator(parse_properties)]
+EventId = Annotated[UUID, PlainValidator(_parse_id)]
+
+RULES: Final[Mapping[str, str]] = {
+    "projectId": "must be 1 to 64 letters, digits, '_' or '-'",
+    "email": "must be one e-mail address of at most 254 characters, like name@example.com",
+    "metric": "must be 1 to 128 characters without control characters, like api_calls",
+    "quantity": "must be a number, or a string that is a JSON number, below 10^17 in size with at most 9 decimals",
+    "idempotencyKey": "must be a string of 1 to 255 printable characters",
+    "timestamp": "must be an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z",
+    "properties": "must be a flat object of at most 50 strings, booleans or numbers, with names of 1 to 40 characters "
+    "that hold no '.', '$' or NUL, and strings of at most 500 characters",
+    "id": "must be a UUID like d756084a-f7a0-51e2-96e1-80b49e81eaae",
+    "receivedAt": "must be an RFC 3339 time with an offset, like 2026-01-31T12:00:00Z",
+}
+"""What each field must be, in a sentence that says what to fix."""
+
+
+class Fields(TypedDict):
+    """The fields a sender fills in, by their names on the wire; one that stands there is never null."""
+
+    email: Email
+    metric: Metric
+    quantity: Quantity
+    idempotencyKey: NotRequired[IdempotencyKey]
+    timestamp: NotRequired[Timestamp]
+    properties: NotRequired[Properties]
+
+
+def strict_adapter(fields: type[FieldsT]) -> TypeAdapter[FieldsT]:
+    """Return a validator of exactly these fields: anything else in the object is an error."""
+    return TypeAdapter(with_config(ConfigDict(extra="forbid"))(fields))
+
+
+def explain(error: ValidationError) -> dict[str, str]:
+    """Say for each wrong field what it must be: field name -> sentence without the name."""
+    return {_field_of(detail): _sentence(detail) for detail in error.errors(include_url=False, include_context=False)}
+
+
+def _field_of(detail: ErrorDetails) -> str:
+    return str(detail["loc"][0]) if detail["loc"] else "body"
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    if not detail["loc"]:
+        return "must be a JSON object"
+    name = str(detail["loc"][0])
+    if detail["type"] == "missing":
+        return f"is required: it {RULES[name]}"
+    if detail["type"] == "extra_forbidden":
+        nearest = get_close_matches(name, RULES, n=1)
+        return "is not a known field" + (f"; did you mean {nearest[0]}?" if nearest else "")
+    return RULES[name]

@@ -1,0 +1,272 @@
+"""Grouped, confirmed publishing: many events, one message, one confirm."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import DeliveryError, PublishError
+from pamqp.commands import Basic
+
+from contract import topology
+from contract.backoff import Backoff
+from contract.connection import (
+    BrokerConnection,
+    BrokerMisconfigured,
+    BrokerUnavailable,
+    connect,
+    driver_channel,
+    translated,
+)
+
+log = structlog.get_logger(__name__)
+
+CONFIRM_TIMEOUT: Final = 2.0
+"""Seconds; a broker that takes longer is treated as frozen or blocked, and its connection is replaced."""
+
+
+class NotConfirmed(Exception):
+    """The broker did not confirm in time: the events may or may not arrive, and may be sent again with the same ids."""
+
+
+class Refused(Exception):
+    """The broker did not take the events: the queue is full."""
+
+
+class Unroutable(Refused):
+    """The broker did not take the events: no queue is bound where they were sent."""
+
+
+class ConfirmTimeout(BrokerUnavailable):
+    """The broker takes longer to confirm than a healthy one ever does: it is frozen, or blocked by an alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupLimits:
+    """How much goes into one message, and how many messages await their confirm at once."""
+
+    events: int = 500
+    bytes: int = 256 * 1024
+    in_flight: int = 2
+
+
+DEFAULT_LIMITS: Final = GroupLimits()
+RECONNECT: Final = Backoff(first=0.05, cap=2.0)
+
+
+@dataclass(slots=True)
+class _Group:
+    """Events that travel as one message, with the callers that wait for its confirm."""
+
+    events: list[bytes] = field(default_factory=list)
+    size: int = 0
+    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    body: bytes | None = None
+    expiry: asyncio.TimerHandle | None = None
+
+    def takes(self, events: Sequence[bytes], size: int, limits: GroupLimits) -> bool:
+        return (
+            self.body is None and len(self.events) + len(events) <= limits.events and self.size + size <= limits.bytes
+        )
+
+    def add(self, events: Sequence[bytes], size: int, waiter: asyncio.Future[None]) -> None:
+        self.events.extend(events)
+        self.size += size
+        self.waiters.append(waiter)
+
+    @property
+    def wanted(self) -> bool:
+        return any(not waiter.done() for waiter in self.waiters)
+
+    def seal(self) -> bytes:
+        """Fix the message for good: a republish must be byte for byte the same."""
+        if self.body is None:
+            self.body = b"[" + b",".join(self.events) + b"]"
+        return self.body
+
+    def settle(self, error: Exception | None = None) -> None:
+        if self.expiry is not None:
+            self.expiry.cancel()
+        for waiter in self.waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
+
+
+class Publisher:
+    """Publishes events in groups and answers each caller when the broker has confirmed its group.
+
+    While `in_flight` groups await their confirm, arriving events join the last open group; when a slot frees it
+    goes out. There is no timer: at low load a group holds one event and leaves at once, at high load groups grow by
+    themselves.
+
+    A group whose confirm was lost with the connection is republished on the next one, byte for byte, as long as
+    somebody waits for it; the store collapses the copy by the events' ids.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        deadline: float = 4.0,
+        exchange: str = topology.EXCHANGE,
+        limits: GroupLimits = DEFAULT_LIMITS,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+        backoff: Backoff = RECONNECT,
+    ) -> None:
+        """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds."""
+        self._url = url
+        self._name = name
+        self._deadline = deadline
+        self._exchange = exchange
+        self._limits = limits
+        self._confirm_timeout = confirm_timeout
+        self._backoff = backoff
+        self._waiting: deque[_Group] = deque()
+        self._arrival = asyncio.Event()
+        self._was_ready = False
+        self._accepting = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether the broker has confirmed something since it last failed to."""
+        return self._accepting
+
+    async def publish(self, events: Sequence[bytes]) -> None:
+        """Return when the broker has confirmed these events; they travel in one message, all or none.
+
+        `events` are JSON objects in the queue's format.
+
+        Raises BrokerUnavailable (nothing was sent), Refused, or NotConfirmed after `deadline` seconds.
+        """
+        if not self._accepting:
+            raise BrokerUnavailable("the broker is unavailable")
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        size = sum(map(len, events)) + len(events)
+        if not self._waiting or not self._waiting[-1].takes(events, size, self._limits):
+            self._waiting.append(self._open_group(loop))
+        self._waiting[-1].add(events, size, waiter)
+        self._arrival.set()
+        await waiter
+
+    def _open_group(self, loop: asyncio.AbstractEventLoop) -> _Group:
+        group = _Group()
+        # One timer serves all who join: they come later than the group was opened, so none waits too long.
+        group.expiry = loop.call_later(self._deadline, group.settle, NotConfirmed("no confirm before the deadline"))
+        return group
+
+    async def run(self) -> None:
+        """Keep a connection, and publish on it, until cancelled.
+
+        Raises BrokerMisconfigured at first contact; later that is an outage like any other.
+        """
+        failures = 0
+        while True:
+            try:
+                async with connect(self._url, name=self._name) as connection:
+                    channel = await connection.channel()
+                    driver = await driver_channel(channel)
+                    await self._probe(driver)
+                    failures = 0
+                    await self._publish_groups(connection, driver)
+            except (BrokerUnavailable, BrokerMisconfigured) as exc:
+                if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
+                    raise
+                failures += 1
+                self._note_failure(exc, failures)
+            await asyncio.sleep(self._backoff.delay(failures))
+
+    def _note_failure(self, exc: Exception, failures: int) -> None:
+        # A connection that was merely cut is back in milliseconds, and callers may wait for that. When the first
+        # reconnect fails too, or the broker has stopped confirming, they are told at once.
+        if self._accepting and (failures > 1 or isinstance(exc, ConfirmTimeout)):
+            self._accepting = False
+        if failures == 1:
+            log.warning("broker lost", error=str(exc))
+        else:
+            log.debug("broker still away", error=str(exc), failures=failures)
+
+    async def _probe(self, channel: AbstractChannel) -> None:
+        """Open for callers once the broker has confirmed a message, an empty one, on the very path theirs will take."""
+        try:
+            await self._confirm(channel, b"[]")
+        except Refused as exc:
+            raise BrokerUnavailable(str(exc)) from exc
+        if not self._accepting:
+            log.info("broker ready")
+        self._accepting = self._was_ready = True
+
+    async def _publish_groups(self, connection: BrokerConnection, channel: AbstractChannel) -> None:
+        """Publish on `in_flight` slots until one of them, or the connection, fails."""
+        tasks = [asyncio.create_task(self._slot(channel)) for _ in range(self._limits.in_flight)]
+        tasks.append(asyncio.create_task(_lost(connection)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _slot(self, channel: AbstractChannel) -> None:
+        while True:
+            group = await self._next_group()
+            try:
+                await self._confirm(channel, group.seal())
+            except Unroutable as exc:
+                group.settle(exc)
+                # The next connection declares the queue anew.
+                raise BrokerUnavailable(str(exc)) from exc
+            except Refused as exc:
+                group.settle(exc)
+            except BaseException:
+                self._waiting.appendleft(group)
+                raise
+            else:
+                group.settle()
+
+    async def _next_group(self) -> _Group:
+        while True:
+            while self._waiting:
+                group = self._waiting.popleft()
+                if group.wanted:
+                    return group
+            self._arrival.clear()
+            await self._arrival.wait()
+
+    async def _confirm(self, channel: AbstractChannel, body: bytes) -> None:
+        # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.
+        properties = Basic.Properties(content_type="application/json", delivery_mode=2)
+        try:
+            with translated():
+                await channel.basic_publish(
+                    body,
+                    exchange=self._exchange,
+                    routing_key=topology.ROUTING_KEY,
+                    properties=properties,
+                    mandatory=True,
+                    timeout=self._confirm_timeout,
+                )
+        except BrokerUnavailable as exc:
+            match exc.__cause__:
+                case TimeoutError():
+                    raise ConfirmTimeout(f"no confirm within {self._confirm_timeout} s") from exc
+                case PublishError():
+                    raise Unroutable("no queue is bound where events are published") from exc
+                case DeliveryError():
+                    raise Refused("the queue does not take more messages") from exc
+            raise
+
+
+async def _lost(connection: BrokerConnection) -> None:
+    await connection.closed()
+    raise BrokerUnavailable("the connection to the broker was lost")
