@@ -1,0 +1,63 @@
+"""The port that only this machine sees, for whoever asks whether the process works."""
+
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from runtime.supervision import Misconfigured
+
+log = structlog.get_logger(__name__)
+
+HOST: Final = "127.0.0.1"
+
+Unready = Callable[[], Awaitable[dict[str, str]]]
+"""Names each dependency that is down, and says how; empty when the process can work."""
+
+
+@asynccontextmanager
+async def serve_admin(port: int, *, explicit: bool, unready: Unready) -> AsyncIterator[int]:
+    """Serve `/healthz` and `/readyz` on 127.0.0.1 and yield the port.
+
+    A port that nobody asked for and that is busy is replaced by a free one; one that was set explicitly is
+    Misconfigured.
+    """
+    app = web.Application()
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz(unready))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        yield await _listen(runner, port, explicit=explicit)
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int, *, explicit: bool) -> int:
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE or explicit:
+            raise Misconfigured(f"the admin port {port} cannot be used: {exc.strerror}") from exc
+        await web.TCPSite(runner, HOST, 0).start()
+    listening = int(runner.addresses[0][1])
+    log.info("admin port", port=listening)
+    return listening
+
+
+async def _healthz(_: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+def _readyz(unready: Unready) -> Handler:
+    async def readyz(_: web.Request) -> web.Response:
+        down = await unready()
+        return web.json_response(
+            {"status": "unready", **down} if down else {"status": "ready"}, status=503 if down else 200
+        )
+
+    return readyz
