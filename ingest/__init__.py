@@ -1,0 +1,1 @@
+"""HTTP in, confirmed message out."""

@@ -1,0 +1,70 @@
+"""The ingest process, put together."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import structlog
+
+from contract.connection import BrokerMisconfigured
+from contract.publisher import GroupLimits, Publisher
+from ingest.app import create_handlers, listening
+from ingest.settings import Settings
+from runtime import logs
+from runtime.admin import serve_admin
+from runtime.settings import load
+from runtime.supervision import Misconfigured, refuse, run
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`, then finish what was accepted; raises Misconfigured."""
+    publisher = Publisher(
+        settings.amqp_url,
+        name="usage-ingest",
+        deadline=settings.deadline,
+        limits=GroupLimits(settings.group_events, settings.group_bytes, settings.groups_in_flight),
+    )
+    handlers = create_handlers(settings, publisher)
+    admin_is_explicit = "admin_port" in settings.model_fields_set
+    # Leaving goes in the opposite order: requests are finished before the publisher that answers them ends.
+    async with (
+        _running(publisher, stop),
+        serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=handlers.unready),
+        listening(settings, handlers),
+    ):
+        await stop.wait()
+
+
+@asynccontextmanager
+async def _running(publisher: Publisher, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Keep the publisher connected; when it ends by itself, so do we."""
+    task = asyncio.create_task(publisher.run())
+    task.add_done_callback(lambda _: stop.set())
+    try:
+        yield
+    finally:
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError:
+            log.debug("publisher stopped")
+        except BrokerMisconfigured as exc:
+            raise Misconfigured(f"INGEST_AMQP_URL cannot be used: {exc}") from exc
+
+
+def main() -> int:
+    """Run the process; the return value is its exit code."""
+    try:
+        settings = load(Settings)
+    except Misconfigured as exc:
+        return refuse(exc)
+    logs.configure(settings.log_level)
+    return run(partial(serve, settings), drain_seconds=settings.drain_timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The application: its routes, its way of listening, its way of stopping."""
+
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from ingest.admission import Admission
+from ingest.body import BodyLimits, check_head
+from ingest.handlers import Handlers, Publisher
+from ingest.protocol import JsonSite
+from ingest.record import Window
+from ingest.settings import Settings
+from runtime.supervision import Misconfigured
+
+log = structlog.get_logger(__name__)
+
+USAGE_PATH: Final = "/api/billing/public/projects/{projectId}/usage"
+
+
+def create_handlers(settings: Settings, publisher: Publisher) -> Handlers:
+    """Give the handlers their limits."""
+    return Handlers(
+        publisher=publisher,
+        admission=Admission(settings.max_waiting_bytes),
+        limits=BodyLimits(settings.max_body_bytes, settings.body_timeout),
+        window=Window(timedelta(seconds=settings.timestamp_ahead), timedelta(seconds=settings.timestamp_back)),
+    )
+
+
+def create_app(handlers: Handlers) -> web.Application:
+    """Wire the routes."""
+    app = web.Application(middlewares=[handlers.envelope])
+    app.router.add_post(USAGE_PATH, handlers.record_usage, expect_handler=_expect_of(handlers.limits))
+    app.router.add_get("/healthz", handlers.healthz)
+    app.router.add_get("/readyz", handlers.readyz)
+    return app
+
+
+def _expect_of(limits: BodyLimits) -> Callable[[web.Request], Awaitable[None]]:
+    async def expect(request: web.Request) -> None:
+        """Invite the body only when the headers promise one that is wanted."""
+        check_head(request, limits)
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+    return expect
+
+
+@asynccontextmanager
+async def listening(settings: Settings, handlers: Handlers) -> AsyncIterator[int]:
+    """Serve the public port, which is yielded; on leaving, finish what was accepted.
+
+    Raises Misconfigured when the port cannot be used.
+    """
+    sock = _bind(settings)
+    runner = web.AppRunner(create_app(handlers), shutdown_timeout=settings.deadline)
+    await runner.setup()
+    site = JsonSite(
+        runner,
+        sock,
+        access_log=None,
+        auto_decompress=False,  # aiohttp answers 500 to a broken gzip body
+        head_seconds=settings.head_timeout,
+        keepalive_timeout=settings.keepalive_timeout,
+    )
+    try:
+        await site.start()
+        log.info("listening", address=site.name)
+        yield sock.getsockname()[1]
+    finally:
+        # Nobody new first; then everybody already here, each connection closed behind its answer; the rest is idle.
+        handlers.draining = True
+        await site.stop()
+        await handlers.admission.idle()
+        await runner.cleanup()
+
+
+def _bind(settings: Settings) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as exc:
+        raise Misconfigured(
+            f"INGEST_HOST {settings.host} with INGEST_PORT {settings.port} cannot be used: {exc.strerror}"
+        ) from exc

@@ -1,0 +1,106 @@
+"""A request's body, read within bounds of time, size and form."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import StreamReader, web
+
+_GZIP_WINDOW: Final = 31
+JSON: Final = frozenset({"application/json"})
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than allowed."""
+
+
+class BodyTimeout(Exception):
+    """The body did not arrive in time."""
+
+
+class BadEncoding(Exception):
+    """The body is not what its Content-Encoding says, or its framing is broken."""
+
+
+class UnsupportedMediaType(Exception):
+    """The body is of a type or encoding that is not taken here."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large a body may be once inflated, and how many seconds it may take to arrive."""
+
+    bytes: int
+    seconds: float
+
+
+def check_head(request: web.Request, limits: BodyLimits) -> int:
+    """Refuse by the headers alone what need not be read; return how many bytes to expect at the most.
+
+    Raises UnsupportedMediaType, BodyTooLarge.
+    """
+    if request.content_type not in JSON or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType("Content-Type must be application/json, in UTF-8")
+    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip"}:
+        raise UnsupportedMediaType("Content-Encoding must be identity or gzip")
+    length = request.content_length
+    if length is None:
+        return limits.bytes
+    if length > limits.bytes:
+        raise _too_large(limits)
+    return length
+
+
+async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
+    """Read and inflate the body; raises BodyTooLarge, BodyTimeout, BadEncoding."""
+    body = await _read(request, limits)
+    if request.headers.get("Content-Encoding", "identity").lower() == "gzip":
+        return _inflate(body, limits)
+    return body
+
+
+async def _read(request: web.Request, limits: BodyLimits) -> bytes:
+    stream = request.content
+    try:
+        if stream.is_eof():  # the usual case: head and body came together
+            body = stream.read_nowait(-1)
+        else:
+            async with asyncio.timeout(limits.seconds):
+                body = await _read_chunks(stream, limits)
+    except TimeoutError as exc:
+        raise BodyTimeout(f"the body did not arrive within {limits.seconds:g} s") from exc
+    except web.RequestPayloadError as exc:
+        raise BadEncoding("the body's framing is broken") from exc
+    if len(body) > limits.bytes:
+        raise _too_large(limits)
+    return body
+
+
+async def _read_chunks(stream: StreamReader, limits: BodyLimits) -> bytes:
+    chunks = bytearray()
+    while chunk := await stream.readany():
+        chunks += chunk
+        if len(chunks) > limits.bytes:
+            raise _too_large(limits)
+    return bytes(chunks)
+
+
+def _inflate(body: bytes, limits: BodyLimits) -> bytes:
+    inflated = b""
+    try:
+        while body:  # one round for each member
+            member = zlib.decompressobj(_GZIP_WINDOW)
+            inflated += member.decompress(body, limits.bytes + 1 - len(inflated))
+            if len(inflated) > limits.bytes:
+                raise _too_large(limits)
+            if not member.eof:
+                raise BadEncoding("the gzip body ends too early")
+            body = member.unused_data
+    except zlib.error as exc:
+        raise BadEncoding("the body is not valid gzip") from exc
+    return inflated
+
+
+def _too_large(limits: BodyLimits) -> BodyTooLarge:
+    return BodyTooLarge(f"the body must not be larger than {limits.bytes} bytes")

@@ -1,0 +1,111 @@
+"""What each refusal looks like to a client: one table, one body."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from contract.connection import BrokerUnavailable
+from contract.event import NotJson, encode_json
+from contract.fields import format_timestamp
+from contract.publisher import NotConfirmed, Refused
+from ingest.admission import Overloaded
+from ingest.body import BadEncoding, BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from ingest.record import InvalidRecord
+
+
+class Unready(Exception):
+    """This process cannot take records now; `details` names each dependency that is down."""
+
+    def __init__(self, details: Mapping[str, str]) -> None:
+        super().__init__("not ready")
+        self.details = dict(details)
+
+
+class MalformedRequest(Exception):
+    """The bytes on the connection are not an HTTP request."""
+
+
+class HeadTimeout(Exception):
+    """The request line and headers did not arrive in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status, its code in the body, and what to tell the client besides."""
+
+    status: int
+    code: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_RETRY: Final = {"Retry-After": "1"}
+_CLOSE: Final = {"Connection": "close"}
+_UNAVAILABLE: Final = Answer(503, "UNAVAILABLE", _RETRY)
+
+ANSWERS: Final[Mapping[type[Exception], Answer]] = {
+    NotJson: Answer(400, "INVALID_JSON"),
+    InvalidRecord: Answer(400, "VALIDATION_ERROR"),
+    BadEncoding: Answer(400, "INVALID_JSON", _CLOSE),
+    MalformedRequest: Answer(400, "VALIDATION_ERROR", _CLOSE),
+    web.HTTPNotFound: Answer(404, "NOT_FOUND"),
+    web.HTTPMethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED"),
+    BodyTimeout: Answer(408, "REQUEST_TIMEOUT", _CLOSE),
+    HeadTimeout: Answer(408, "REQUEST_TIMEOUT", _CLOSE),
+    BodyTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", _CLOSE),
+    UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", _CLOSE),
+    Overloaded: Answer(503, "UNAVAILABLE", _RETRY | _CLOSE),
+    BrokerUnavailable: _UNAVAILABLE,
+    NotConfirmed: _UNAVAILABLE,
+    Refused: _UNAVAILABLE,
+    Unready: _UNAVAILABLE,
+}
+"""Every exception that a client is told of. Where the body was left unread the connection cannot be used again."""
+
+_BUG: Final = Answer(500, "INTERNAL_ERROR", _CLOSE)
+
+
+def answer_to(exc: BaseException) -> Answer:
+    """Look up what to answer; anything not in the table is a bug of ours."""
+    for kind in type(exc).__mro__:
+        if kind in ANSWERS:
+            return ANSWERS[kind]
+    return _BUG
+
+
+def error_response(exc: BaseException, *, path: str, request_id: str) -> web.Response:
+    """Build the response that `exc` stands for, with the six keys that the SDKs know."""
+    answer = answer_to(exc)
+    response = web.Response(
+        status=answer.status,
+        body=error_body(exc, path=path, request_id=request_id),
+        content_type="application/json",
+        headers={**answer.headers, "X-Request-Id": request_id},
+    )
+    if isinstance(exc, web.HTTPMethodNotAllowed):
+        response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
+    return response
+
+
+def error_body(exc: BaseException, *, path: str, request_id: str) -> bytes:
+    """The JSON body; `path` is as it came, so what is not ASCII in it is escaped."""
+    answer = answer_to(exc)
+    return encode_json(
+        {
+            "error": _sentence(exc, answer),
+            "code": answer.code,
+            "details": getattr(exc, "details", {}),
+            "timestamp": format_timestamp(datetime.now(UTC)),
+            "path": path.encode("ascii", "backslashreplace").decode("ascii"),
+            "requestId": request_id,
+        }
+    )
+
+
+def _sentence(exc: BaseException, answer: Answer) -> str:
+    if answer is _BUG or isinstance(exc, web.HTTPException):
+        return HTTPStatus(answer.status).phrase
+    return str(exc)

@@ -1,0 +1,88 @@
+"""A record: what a client sends, on its way to becoming an event."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Self
+
+import uuid_utils.compat as uuid_utils
+from pydantic import TypeAdapter, ValidationError
+
+from contract.event import Source, UsageEvent, event_id, parse_json
+from contract.fields import RULES, Fields, ProjectId, explain, strict_adapter, truncate
+
+_RECORD: Final = strict_adapter(Fields)
+_PROJECT_ID: Final[TypeAdapter[str]] = TypeAdapter(ProjectId)
+
+
+class InvalidRecord(ValueError):
+    """The record breaks the rules; `details` says for each wrong field what it must be."""
+
+    def __init__(self, details: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name} {sentence}" for name, sentence in details.items()))
+        self.details = dict(details)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How far from the time of receipt a timestamp may lie."""
+
+    ahead: timedelta
+    back: timedelta
+
+    def check(self, timestamp: datetime, now: datetime) -> None:
+        """Raise InvalidRecord for a timestamp outside."""
+        if timestamp > now + self.ahead:
+            raise InvalidRecord({"timestamp": f"must not lie more than {self.ahead} in the future"})
+        if timestamp < now - self.back:
+            raise InvalidRecord({"timestamp": f"must not lie more than {self.back} in the past"})
+
+
+def parse_project_id(text: str) -> str:
+    """Return the project id of a path as it is stored; raises InvalidRecord."""
+    try:
+        return _PROJECT_ID.validate_python(text)
+    except ValidationError as exc:
+        raise InvalidRecord({"projectId": RULES["projectId"]}) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a client sent, with every field checked by itself."""
+
+    fields: Fields
+
+    @classmethod
+    def parse(cls, body: bytes) -> Self:
+        """Read a record; raises NotJson, InvalidRecord."""
+        try:
+            return cls(_RECORD.validate_python(parse_json(body)))
+        except ValidationError as exc:
+            raise InvalidRecord(explain(exc)) from exc
+
+    def accept(self, project_id: str, *, now: datetime, window: Window) -> UsageEvent:
+        """Give the record its identity, for ever.
+
+        Raises InvalidRecord for what only HTTP refuses: a negative quantity from a caller nobody authenticated, and
+        a timestamp outside the window.
+        """
+        fields = self.fields
+        if fields["quantity"] < 0:
+            raise InvalidRecord({"quantity": "must not be negative: a correction needs an authenticated caller"})
+        received_at = truncate(now)
+        timestamp = fields.get("timestamp")
+        if timestamp is not None:
+            window.check(timestamp, received_at)
+        key = fields.get("idempotencyKey")
+        return UsageEvent(
+            id=uuid_utils.uuid7() if key is None else event_id(project_id, key),
+            project_id=project_id,
+            email=fields["email"],
+            metric=fields["metric"],
+            quantity=fields["quantity"],
+            received_at=received_at,
+            source=Source.HTTP,
+            timestamp=timestamp,
+            idempotency_key=key,
+            properties=fields.get("properties"),
+        )

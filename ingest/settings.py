@@ -1,0 +1,34 @@
+"""Every knob of the ingest process."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from runtime.settings import Port, ProcessSettings, Seconds
+
+
+class Settings(ProcessSettings):
+    """Read from variables that start with INGEST_."""
+
+    model_config = SettingsConfigDict(env_prefix="INGEST_")
+
+    host: str = Field("0.0.0.0", description="The address to listen on.")
+    port: Port = Field(8080, description="The public port; 0 takes a free one.")
+    admin_port: Port = Field(9101, description="The port on 127.0.0.1 for `/healthz` and `/readyz`.")
+
+    deadline: Seconds = Field(4.0, description="Seconds from a request's last byte to its answer, at the most.")
+    body_timeout: Seconds = Field(10.0, description="Seconds for a body to arrive; beyond: 408.")
+    head_timeout: Seconds = Field(15.0, description="Seconds for a request's line and headers to arrive; beyond: 408.")
+    keepalive_timeout: Seconds = Field(
+        75.0, description="Seconds an idle connection stays open; keep it above your proxy's."
+    )
+    max_body_bytes: int = Field(65536, gt=0, description="The largest body, inflated; beyond: 413.")
+    max_waiting_bytes: int = Field(
+        64 * 1024 * 1024, gt=0, description="Bytes of all requests under way together; beyond: 503 at once."
+    )
+
+    group_events: int = Field(500, gt=0, description="Events in one message, at the most.")
+    group_bytes: int = Field(262144, gt=0, description="Bytes of one message, at the most.")
+    groups_in_flight: int = Field(2, gt=0, le=64, description="Messages that await their confirm at once.")
+
+    timestamp_ahead: float = Field(300.0, ge=0, description="Seconds a timestamp may lie in the future.")
+    timestamp_back: float = Field(35 * 86400.0, ge=0, description="Seconds a timestamp may lie in the past.")
