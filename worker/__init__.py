@@ -1,0 +1,1 @@
+"""Messages in, stored documents out."""

@@ -1,0 +1,81 @@
+"""The worker process, put together."""
+
+import asyncio
+import sys
+from functools import partial
+
+import structlog
+
+from contract.connection import BrokerMisconfigured
+from runtime import logs
+from runtime.admin import serve_admin
+from runtime.settings import load
+from runtime.supervision import Misconfigured, pause, refuse, run
+from worker.consumer import Consumer
+from worker.database import Database, DatabaseMisconfigured, DatabaseUnavailable
+from worker.policies import BatchPolicy
+from worker.settings import Settings
+from worker.store import OUTAGE_BACKOFF, Store
+
+log = structlog.get_logger(__name__)
+
+PING_SECONDS = 1.0
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Consume until `stop`; raises Misconfigured."""
+    database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
+    batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
+    consumer = Consumer(settings.amqp_url, Store(database), name="usage-worker", batches=batches)
+    admin_is_explicit = "admin_port" in settings.model_fields_set
+    unready = partial(_unready, database, consumer)
+    try:
+        async with serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=unready):
+            if await _prepare(database, stop):
+                await consumer.run(stop)
+    except BrokerMisconfigured as exc:
+        raise Misconfigured(f"WORKER_AMQP_URL cannot be used: {exc}") from exc
+    except DatabaseMisconfigured as exc:
+        raise Misconfigured(f"WORKER_MONGODB_URI cannot be used: {exc}") from exc
+    finally:
+        await database.close()
+
+
+async def _prepare(database: Database, stop: asyncio.Event) -> bool:
+    """Wait for the database; False when told to stop meanwhile."""
+    failures = 0
+    while not stop.is_set():
+        try:
+            await database.prepare()
+        except DatabaseUnavailable as exc:
+            failures += 1
+            if failures == 1:
+                log.warning("database away", error=str(exc))
+            await pause(OUTAGE_BACKOFF.delay(failures), stop)
+        else:
+            return True
+    return False
+
+
+async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:
+    down = {} if consumer.ready else {"broker": "not consuming"}
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            await database.ping()
+    except (DatabaseUnavailable, TimeoutError):
+        down["database"] = "does not answer"
+    return down
+
+
+def main() -> int:
+    """Run the process; the return value is its exit code."""
+    try:
+        settings = load(Settings)
+    except Misconfigured as exc:
+        return refuse(exc)
+    logs.configure(settings.log_level)
+    return run(partial(serve, settings), drain_seconds=settings.drain_timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

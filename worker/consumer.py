@@ -1,0 +1,189 @@
+"""One session with the broker: deliver, decode, batch, write, settle."""
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from aiormq.abc import AbstractChannel
+
+from contract.backoff import Backoff
+from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel, translated
+from contract.event import decode
+from contract.fields import truncate
+from runtime.supervision import pause
+from worker.batching import Batch
+from worker.database import DatabaseUnavailable
+from worker.deadletters import DeadLetters
+from worker.policies import BatchPolicy, PrefetchPolicy
+from worker.store import Store
+from worker.subscription import Subscription
+
+log = structlog.get_logger(__name__)
+
+RECONNECT: Final = Backoff(first=0.05, cap=2.0)
+
+
+class Session:
+    """One channel's stream of deliveries, from subscribing until it is stopped or lost.
+
+    A batch never outlives its session: its messages can only be settled on the channel that delivered them.
+    """
+
+    def __init__(
+        self,
+        channel: AbstractChannel,
+        dead_letters: DeadLetters,
+        store: Store,
+        policy: PrefetchPolicy,
+        stop: asyncio.Event,
+    ) -> None:
+        self._channel = channel
+        self._dead_letters = dead_letters
+        self._store = store
+        self._policy = policy
+        self._stop = stop
+        self._wake = asyncio.Event()
+        self._subscription = Subscription(channel, policy, self._wake.set)
+        self._writing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Store batch after batch: while one is written, the next is collected.
+
+        Returns when `stop` is set and everything that had arrived is settled. Raises BrokerUnavailable when the
+        stream is lost, DatabaseUnavailable when it was to stop while MongoDB is away; what is unsettled goes back
+        to the queue either way.
+        """
+        stopping = asyncio.create_task(self._stop.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            await self._subscription.start()
+            while (batch := await self._next_batch()) is not None:
+                await self._written()
+                self._writing = asyncio.create_task(self._write(batch))
+                self._writing.add_done_callback(lambda _: self._wake.set())
+                if not self._stop.is_set():
+                    await self._subscription.retune(batch.shape, batch.messages, suspect=batch.suspect)
+            await self._written()
+        finally:
+            stopping.cancel()
+            # A write in flight is never cancelled: the driver would go on with it behind our back, on the session
+            # that the next batch needs.
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await self._writing
+
+    async def _next_batch(self) -> Batch | None:
+        """Collect until the batch is full, or has waited long enough while nothing is being written."""
+        batch = Batch()
+        while True:
+            self._wake.clear()
+            if self._subscription.lost is not None:
+                raise BrokerUnavailable(self._subscription.lost)
+            if not self._is_writing:
+                await self._written()  # raises what it raised
+            if self._stop.is_set():
+                await self._subscription.stop()
+            self._fill(batch)
+            if self._is_due(batch):
+                return batch
+            if self._stop.is_set() and not self._subscription.arrived:
+                return batch if batch.messages else None
+            await self._more(batch)
+
+    def _fill(self, batch: Batch) -> None:
+        arrived = self._subscription.arrived
+        while arrived and not self._is_full(batch):
+            delivery = arrived.popleft()
+            decoded = decode(delivery.body, source=delivery.source, now=truncate(datetime.now(UTC)))
+            suspect = self._policy.is_suspect(delivery.earlier_deliveries)
+            batch.add(delivery.tag, len(delivery.body), decoded, suspect=suspect, now=time.monotonic())
+
+    def _is_full(self, batch: Batch) -> bool:
+        # With a prefetch of 1 nothing more comes before this is settled.
+        return batch.messages >= self._subscription.prefetch == 1 or self._policy.batch.is_full(
+            len(batch.events), batch.size
+        )
+
+    def _is_due(self, batch: Batch) -> bool:
+        if not batch.messages or self._is_writing:
+            return False
+        return self._is_full(batch) or self._remaining(batch) <= 0
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._writing is not None and not self._writing.done()
+
+    def _remaining(self, batch: Batch) -> float:
+        return batch.opened_at + self._policy.batch.seconds - time.monotonic()
+
+    async def _more(self, batch: Batch) -> None:
+        """Wait for whatever changes what is to be done."""
+        seconds = self._remaining(batch) if batch.messages and not self._is_writing else None
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _write(self, batch: Batch) -> None:
+        await self._dead_letters.park(batch.rejected)
+        outcome = await self._store.write(batch.events, self._dead_letters.park, abandoned=self._is_abandoned)
+        with translated():
+            await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
+        log.debug("batch", messages=batch.messages, stored=outcome.stored, duplicates=outcome.duplicates)
+
+    def _is_abandoned(self) -> bool:
+        return self._stop.is_set() or self._subscription.lost is not None
+
+
+class Consumer:
+    """Keeps a session, for as long as the process lives."""
+
+    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy) -> None:
+        self._url = url
+        self._store = store
+        self._name = name
+        self._policy = PrefetchPolicy(batches)
+        self._was_ready = False
+        self.ready = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop`; then settle what has arrived, unless broker or database are away.
+
+        Raises BrokerMisconfigured at first contact; later that is an outage like any other.
+        """
+        failures = 0
+        while not stop.is_set():
+            try:
+                await self._session(stop)
+            except DatabaseUnavailable as exc:
+                log.warning("batch returned to the queue", error=str(exc))
+            except (BrokerUnavailable, BrokerMisconfigured) as exc:
+                if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
+                    raise
+                failures = 1 if self.ready else failures + 1
+                if failures == 1:
+                    log.warning("broker lost", error=str(exc))
+            finally:
+                self.ready = False
+            await pause(RECONNECT.delay(failures), stop)
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        async with connect(self._url, name=self._name) as connection:
+            # Two channels: each is held here, for the driver keeps no hold of it.
+            consuming, parking = await connection.channel(), await connection.channel()
+            session = Session(
+                await driver_channel(consuming),
+                DeadLetters(await driver_channel(parking)),
+                self._store,
+                self._policy,
+                stop,
+            )
+            self.ready = self._was_ready = True
+            log.info("consuming")
+            await session.run()

@@ -1,0 +1,106 @@
+"""The deliveries of one channel, in order, with a prefetch that fits them."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from aiormq.abc import AbstractChannel, DeliveredMessage
+
+from contract import topology
+from contract.connection import translated
+from contract.event import Source
+from worker.policies import MessageShape, PrefetchPolicy
+
+log = structlog.get_logger(__name__)
+
+RPC_TIMEOUT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message with its receipt; the body stays bytes until its batch is built."""
+
+    tag: int
+    body: bytes
+    source: Source
+    earlier_deliveries: int
+
+    @classmethod
+    def of(cls, message: DeliveredMessage) -> "Delivery":
+        """Take from the driver's message what we need."""
+        count = (message.header.properties.headers or {}).get("x-delivery-count", 0)
+        return cls(
+            tag=message.delivery_tag or 0,
+            body=message.body,
+            source=Source.HTTP if message.exchange == topology.EXCHANGE else Source.QUEUE,
+            earlier_deliveries=count if isinstance(count, int) else 0,
+        )
+
+
+class Subscription:
+    """What the broker has delivered and nobody has taken yet.
+
+    `changed` is called after every arrival, and when the stream is `lost`: the channel is gone, the broker cancelled
+    the consumer, or a delivery is missing, after which no acknowledgement of several at once would be safe.
+    """
+
+    def __init__(self, channel: AbstractChannel, policy: PrefetchPolicy, changed: Callable[[], None]) -> None:
+        self.arrived: deque[Delivery] = deque()
+        self.lost: str | None = None
+        self.prefetch = 0
+        self._channel = channel
+        self._policy = policy
+        self._changed = changed
+        self._consumer_tag: str | None = None
+        self._next_tag = 1
+        self._shape: MessageShape | None = None
+
+    async def start(self) -> None:
+        """Subscribe with the smallest prefetch: nothing is known of the messages yet. Raises BrokerUnavailable."""
+        self._channel.on_consumer_cancel_callbacks.add(lambda _: self._lose("the broker cancelled the consumer"))
+        self._channel.closing.add_done_callback(lambda _: self._lose("the channel was closed"))
+        await self._consume(self._policy.first())
+
+    async def stop(self) -> None:
+        """Have no more delivered; what has arrived stays ours. Raises BrokerUnavailable."""
+        if self._consumer_tag is not None:
+            with translated():
+                await self._channel.basic_cancel(self._consumer_tag, timeout=RPC_TIMEOUT)
+            self._consumer_tag = None
+
+    async def retune(self, shape: MessageShape, messages: int, *, suspect: bool) -> None:
+        """Fit the prefetch to what was just taken: so many messages of this shape. Raises BrokerUnavailable.
+
+        The broker applies a new prefetch to new consumers only: cancel, set, consume again, on the same channel, so
+        that what is unsettled stays so.
+        """
+        known = self._shape or shape
+        self._shape = known.blend(shape, min(1.0, messages / self._policy.memory))
+        wanted = self._policy.next(self.prefetch, self._shape, suspect=suspect)
+        if wanted != self.prefetch:
+            await self.stop()
+            await self._consume(wanted)
+            log.debug("prefetch", count=wanted)
+
+    async def _consume(self, prefetch: int) -> None:
+        with translated():
+            await self._channel.basic_qos(prefetch_count=prefetch, timeout=RPC_TIMEOUT)
+            ok = await self._channel.basic_consume(topology.QUEUE, self._receive, timeout=RPC_TIMEOUT)
+        self._consumer_tag = ok.consumer_tag
+        self.prefetch = prefetch
+
+    async def _receive(self, message: DeliveredMessage) -> None:
+        delivery = Delivery.of(message)
+        if delivery.tag != self._next_tag:
+            self._lose(f"delivery {self._next_tag} is missing")
+        if self.lost is None:
+            self._next_tag += 1
+            self.arrived.append(delivery)
+            self._changed()
+
+    def _lose(self, why: str) -> None:
+        if self.lost is None:
+            self.lost = why
+            self._changed()
