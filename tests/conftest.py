@@ -1,0 +1,61 @@
+"""Fixtures of the real services: one broker and one database for the whole run, clean for each test."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from devstack import Devstack
+from tests.support.pair import Pair, Site, running_pair
+from tests.support.queue import Queue
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Devstack]:
+    with Devstack() as devstack:
+        yield devstack
+
+
+@pytest.fixture
+async def queue(stack: Devstack) -> Queue:
+    """The broker, with empty queues."""
+    url = await asyncio.to_thread(lambda: stack.broker.url)
+    queue = Queue(url)
+    await queue.reset()
+    return queue
+
+
+@pytest.fixture
+async def database(stack: Devstack) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """An empty database of the test's own."""
+    uri = await asyncio.to_thread(lambda: stack.database.uri)
+    async with AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", tz_aware=True) as client:
+        name = f"test-{uuid4().hex[:12]}"
+        yield client[name]
+        await client.drop_database(name)
+
+
+@pytest.fixture
+def site(stack: Devstack, queue: Queue, database: AsyncDatabase[dict[str, Any]], tmp_path: Path) -> Site:
+    """Where this test's processes connect."""
+    del queue  # asked for only to be empty
+    return Site(stack.broker.url, stack.database.uri, database.name, tmp_path)
+
+
+@pytest.fixture
+async def pair(site: Site) -> AsyncIterator[Pair]:
+    """Ingest and worker, running and ready."""
+    async with running_pair(site) as pair:
+        yield pair
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session

@@ -1,0 +1,80 @@
+"""Ingest with worker, the real two, on a real broker with a real database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.processes import Process
+
+EXAMPLE_PROJECT = "proj_nCBo0AB7UWpj"
+EXAMPLE = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
+
+
+@dataclass
+class Site:
+    """Where one test's processes connect, and where they log."""
+
+    amqp_url: str
+    mongodb_uri: str
+    database: str
+    directory: Path
+    ingest_settings: dict[str, str] = field(default_factory=dict)
+    worker_settings: dict[str, str] = field(default_factory=dict)
+
+    def ingest(self, name: str = "ingest", **settings: str) -> Process:
+        """An ingest process on a free port, not yet started; settings are named without their prefix, lower case."""
+        return Process("ingest", self._environment("INGEST", self.ingest_settings, settings), self._log(name))
+
+    def worker(self, name: str = "worker", **settings: str) -> Process:
+        """A worker process, not yet started."""
+        defaults = {"mongodb_uri": self.mongodb_uri, "mongodb_database": self.database, "log_level": "DEBUG"}
+        return Process(
+            "worker", self._environment("WORKER", {**defaults, **self.worker_settings}, settings), self._log(name)
+        )
+
+    def _environment(self, prefix: str, defaults: dict[str, str], settings: dict[str, str]) -> dict[str, str]:
+        shared = {"amqp_url": self.amqp_url, "admin_port": "0", "host": "127.0.0.1", "port": "0"}
+        return {f"{prefix}_{name.upper()}": value for name, value in {**shared, **defaults, **settings}.items()}
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+
+@dataclass
+class Pair:
+    """Both processes, ready."""
+
+    site: Site
+    ingest: Process
+    worker: Process
+    url: str
+    """The base of ingest's public port."""
+
+    def usage_url(self, project: str = EXAMPLE_PROJECT) -> str:
+        return f"{self.url}/api/billing/public/projects/{project}/usage"
+
+
+async def public_url(ingest: Process) -> str:
+    """Wait until ingest listens and the broker answers it."""
+    address = await ingest.logged(r'"address": "(http://[^"]+)"')
+    await ingest.logged("broker ready", seconds=30)
+    return address[1]
+
+
+@asynccontextmanager
+async def running_pair(site: Site) -> AsyncIterator[Pair]:
+    """Both processes for the length of a block; they must have logged no error by its end."""
+    ingest, worker = site.ingest(), site.worker()
+    try:
+        await ingest.start()
+        await worker.start()
+        url = await public_url(ingest)
+        await worker.logged("consuming", seconds=30)
+        yield Pair(site, ingest, worker, url)
+        for process in (ingest, worker):
+            assert '"level": "error"' not in process.text, process.text
+            assert "Traceback" not in process.text, process.text
+    finally:
+        await ingest.close()
+        await worker.close()

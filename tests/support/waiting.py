@@ -1,0 +1,28 @@
+"""Waiting for a condition, with a limit."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(
+    condition: Callable[[], T | None] | Callable[[], Awaitable[T | None]],
+    *,
+    seconds: float = 15,
+    what: str = "the condition",
+    every: float = 0.02,
+) -> T:
+    """Return the first true value of `condition`; fail the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
+        if value:
+            return value  # type: ignore[return-value]
+        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        await asyncio.sleep(every)
