@@ -16,10 +16,12 @@ class Batch:
     size: int = 0
     last_tag: int = 0
     opened_at: float = 0.0
-    suspect: bool = False
-    """Whether its last message has crashed workers before."""
+    redelivered: int = 0
+    """How many of its messages were delivered before."""
+    earlier_deliveries: int = 0
+    """How often its last message was delivered before."""
 
-    def add(self, tag: int, size: int, decoded: Decoded, *, suspect: bool, now: float) -> None:
+    def add(self, tag: int, size: int, decoded: Decoded, *, earlier_deliveries: int, now: float) -> None:
         """Append a message of `size` bytes; `now` is in seconds of a monotonic clock."""
         if not self.messages:
             self.opened_at = now
@@ -28,7 +30,8 @@ class Batch:
         self.messages += 1
         self.size += size
         self.last_tag = tag
-        self.suspect = suspect
+        self.redelivered += earlier_deliveries > 0
+        self.earlier_deliveries = earlier_deliveries
 
     @property
     def shape(self) -> MessageShape:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
@@ -64,7 +65,8 @@ class Session:
                 self._writing = asyncio.create_task(self._write(batch))
                 self._writing.add_done_callback(lambda _: self._wake.set())
                 if not self._stop.is_set():
-                    await self._subscription.retune(batch.shape, batch.messages, suspect=batch.suspect)
+                    suspect = self._policy.is_suspect(batch.earlier_deliveries)
+                    await self._subscription.retune(batch.shape, batch.messages, suspect=suspect)
             await self._written()
         finally:
             stopping.cancel()
@@ -100,8 +102,13 @@ class Session:
         while arrived and not self._is_full(batch):
             delivery = arrived.popleft()
             decoded = decode(delivery.body, source=delivery.source, now=truncate(datetime.now(UTC)))
-            suspect = self._policy.is_suspect(delivery.earlier_deliveries)
-            batch.add(delivery.tag, len(delivery.body), decoded, suspect=suspect, now=time.monotonic())
+            batch.add(
+                delivery.tag,
+                len(delivery.body),
+                decoded,
+                earlier_deliveries=delivery.earlier_deliveries,
+                now=time.monotonic(),
+            )
 
     def _is_full(self, batch: Batch) -> bool:
         # With a prefetch of 1 nothing more comes before this is settled.
@@ -135,7 +142,7 @@ class Session:
         outcome = await self._store.write(batch.events, self._dead_letters.park, abandoned=self._is_abandoned)
         with translated():
             await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
-        log.debug("batch", messages=batch.messages, stored=outcome.stored, duplicates=outcome.duplicates)
+        log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
 
     def _is_abandoned(self) -> bool:
         return self._stop.is_set() or self._subscription.lost is not None

@@ -163,7 +163,7 @@ class Database:
             )
             orphans = [{"id": operation["lsid"]["id"]} for operation in await cursor.to_list(None)]
             if orphans:
-                await admin.command("killSessions", orphans)
+                await admin.command("killSessions", orphans, codec_options=_CODEC)
             return len(orphans)
 
     async def ping(self) -> None:

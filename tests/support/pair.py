@@ -48,8 +48,20 @@ class Pair:
     site: Site
     ingest: Process
     worker: Process
-    url: str
+    url: str = ""
     """The base of ingest's public port."""
+    _workers: int = 1
+
+    async def ready(self) -> None:
+        """Wait until records can be posted and are stored."""
+        self.url = await public_url(self.ingest)
+        await self.worker.logged("consuming", seconds=30)
+
+    async def replace_worker(self) -> None:
+        """SIGKILL the worker, and start another at once, as a supervisor would."""
+        await self.worker.kill()
+        self._workers += 1
+        self.worker = await self.site.worker(f"worker-{self._workers}").start()
 
     def usage_url(self, project: str = EXAMPLE_PROJECT) -> str:
         return f"{self.url}/api/billing/public/projects/{project}/usage"
@@ -65,16 +77,13 @@ async def public_url(ingest: Process) -> str:
 @asynccontextmanager
 async def running_pair(site: Site) -> AsyncIterator[Pair]:
     """Both processes for the length of a block; they must have logged no error by its end."""
-    ingest, worker = site.ingest(), site.worker()
+    pair = Pair(site, await site.ingest().start(), await site.worker().start())
     try:
-        await ingest.start()
-        await worker.start()
-        url = await public_url(ingest)
-        await worker.logged("consuming", seconds=30)
-        yield Pair(site, ingest, worker, url)
-        for process in (ingest, worker):
+        await pair.ready()
+        yield pair
+        for process in (pair.ingest, pair.worker):
             assert '"level": "error"' not in process.text, process.text
             assert "Traceback" not in process.text, process.text
     finally:
-        await ingest.close()
-        await worker.close()
+        await pair.ingest.close()
+        await pair.worker.close()

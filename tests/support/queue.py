@@ -45,6 +45,11 @@ class Queue:
                 message = aio_pika.Message(body, content_type="application/json", delivery_mode=2)
                 await target.publish(message, topology.ROUTING_KEY)
 
+    async def delete(self) -> None:
+        """Delete the queue with all that is in it, as an operator might."""
+        async with self._channel() as channel:
+            await channel.queue_delete(topology.QUEUE)
+
     async def depth(self, queue: str = topology.QUEUE) -> int:
         """Messages that are ready; those delivered and not settled do not count."""
         async with self._channel() as channel:
@@ -60,7 +65,10 @@ class Queue:
                 headers = message.headers
                 found.append(
                     DeadLetter(
-                        str(headers.get("usage-reason", "")), str(headers.get("usage-detail", "")), message.body, headers
+                        str(headers.get("usage-reason", "")),
+                        str(headers.get("usage-detail", "")),
+                        message.body,
+                        headers,
                     )
                 )
             return found  # closing the channel returns them
