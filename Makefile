@@ -1,0 +1,65 @@
+# Everything is in .venv: the pinned packages, and this project in place.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: help run test coverage lint format pins clean
+
+help:  ## show this list
+	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: $(STAMP)  ## start broker, database, ingest and worker on this machine, until Ctrl-C
+	@$(BIN)/python -m devstack.install
+	@$(BIN)/python -m devstack
+
+test: $(STAMP)  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
+	@$(BIN)/python -m devstack.install
+	$(BIN)/pytest $(ARGS)
+
+coverage: $(STAMP)  ## run all tests and show which lines and branches they miss
+	@$(BIN)/python -m devstack.install
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+lint: $(STAMP)  ## check style, types, imports between packages, compose.yaml and the pins
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/uv pip check --quiet --python $(BIN)/python
+	$(BIN)/uv pip install --quiet --dry-run --no-index --python $(BIN)/python -r pyproject.toml --all-extras --group dev
+
+format: $(STAMP)  ## put the code in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# The product's pins are resolved under those of the tests, so that tests see what the product runs with.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --all-extras pyproject.toml
+pins: $(STAMP)  ## bring the pins up to pyproject.toml; also to the newest versions with ARGS=--upgrade
+	$(COMPILE) --group dev $(ARGS) --output-file requirements-dev.txt
+	$(COMPILE) --constraint requirements-dev.txt $(ARGS) --output-file requirements.txt
+
+clean:  ## remove all that make made
+	rm -rf $(VENV) dist .*_cache .hypothesis .coverage .coverage.*
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# --no-deps: what the pins forget stays missing, which lint finds, and does not come in at any version.
+$(STAMP): pyproject.toml requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "This needs Python 3.11 or later. Name one: make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(INSTALL_ENSUREPIP); }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Debian and Ubuntu keep ensurepip in a package of its own.
+ENSUREPIP = $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+INSTALL_ENSUREPIP = echo "$(PYTHON) cannot make virtual environments; installing $(ENSUREPIP)" \
+	&& $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy $(ENSUREPIP) \
+	|| { echo "Install the package $(ENSUREPIP), then try again." >&2; exit 1; }
