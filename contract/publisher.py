@@ -66,11 +66,11 @@ class _Group:
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     body: bytes | None = None
     expiry: asyncio.TimerHandle | None = None
+    settled: bool = False
 
     def takes(self, events: Sequence[bytes], size: int, limits: GroupLimits) -> bool:
-        return (
-            self.body is None and len(self.events) + len(events) <= limits.events and self.size + size <= limits.bytes
-        )
+        is_open = self.body is None and not self.settled
+        return is_open and len(self.events) + len(events) <= limits.events and self.size + size <= limits.bytes
 
     def add(self, events: Sequence[bytes], size: int, waiter: asyncio.Future[None]) -> None:
         self.events.extend(events)
@@ -88,6 +88,7 @@ class _Group:
         return self.body
 
     def settle(self, error: Exception | None = None) -> None:
+        self.settled = True
         if self.expiry is not None:
             self.expiry.cancel()
         for waiter in self.waiters:

@@ -28,7 +28,9 @@ def create_handlers(settings: Settings, publisher: Publisher) -> Handlers:
         publisher=publisher,
         admission=Admission(settings.max_waiting_bytes),
         limits=BodyLimits(settings.max_body_bytes, settings.body_timeout),
-        window=Window(timedelta(seconds=settings.timestamp_ahead), timedelta(seconds=settings.timestamp_back)),
+        window=Window(
+            ahead=timedelta(seconds=settings.timestamp_seconds_ahead), back=timedelta(days=settings.timestamp_days_back)
+        ),
     )
 
 

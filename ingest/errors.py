@@ -1,7 +1,7 @@
 """What each refusal looks like to a client: one table, one body."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -35,37 +35,39 @@ class HeadTimeout(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, its code in the body, and what to tell the client besides."""
+    """A status with its code in the body; whether to try again, and whether this connection can go on."""
 
     status: int
     code: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    retry: bool = False
+    close: bool = False
 
 
-_RETRY: Final = {"Retry-After": "1"}
-_CLOSE: Final = {"Connection": "close"}
-_UNAVAILABLE: Final = Answer(503, "UNAVAILABLE", _RETRY)
+RETRY_AFTER: Final = "1"
+"""Seconds; most outages that a client sees are a reconnect."""
+
+_UNAVAILABLE: Final = Answer(503, "UNAVAILABLE", retry=True)
 
 ANSWERS: Final[Mapping[type[Exception], Answer]] = {
     NotJson: Answer(400, "INVALID_JSON"),
     InvalidRecord: Answer(400, "VALIDATION_ERROR"),
-    BadEncoding: Answer(400, "INVALID_JSON", _CLOSE),
-    MalformedRequest: Answer(400, "VALIDATION_ERROR", _CLOSE),
+    BadEncoding: Answer(400, "INVALID_JSON", close=True),
+    MalformedRequest: Answer(400, "VALIDATION_ERROR", close=True),
     web.HTTPNotFound: Answer(404, "NOT_FOUND"),
     web.HTTPMethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED"),
-    BodyTimeout: Answer(408, "REQUEST_TIMEOUT", _CLOSE),
-    HeadTimeout: Answer(408, "REQUEST_TIMEOUT", _CLOSE),
-    BodyTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", _CLOSE),
-    UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", _CLOSE),
-    Overloaded: Answer(503, "UNAVAILABLE", _RETRY | _CLOSE),
+    BodyTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
+    HeadTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
+    BodyTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", close=True),
+    UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", close=True),
+    Overloaded: Answer(503, "UNAVAILABLE", retry=True, close=True),
     BrokerUnavailable: _UNAVAILABLE,
     NotConfirmed: _UNAVAILABLE,
     Refused: _UNAVAILABLE,
     Unready: _UNAVAILABLE,
 }
-"""Every exception that a client is told of. Where the body was left unread the connection cannot be used again."""
+"""Every exception that a client is told of. Where the body is left unread, the connection cannot be used again."""
 
-_BUG: Final = Answer(500, "INTERNAL_ERROR", _CLOSE)
+_BUG: Final = Answer(500, "INTERNAL_ERROR", close=True)
 
 
 def answer_to(exc: BaseException) -> Answer:
@@ -83,8 +85,12 @@ def error_response(exc: BaseException, *, path: str, request_id: str) -> web.Res
         status=answer.status,
         body=error_body(exc, path=path, request_id=request_id),
         content_type="application/json",
-        headers={**answer.headers, "X-Request-Id": request_id},
+        headers={"X-Request-Id": request_id},
     )
+    if answer.retry:
+        response.headers["Retry-After"] = RETRY_AFTER
+    if answer.close:
+        response.force_close()
     if isinstance(exc, web.HTTPMethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
     return response

@@ -73,9 +73,7 @@ class JsonRequestHandler(RequestHandler):
         if status < 500:  # noqa: PLR2004 - the first server error
             exc = MalformedRequest("the request line, a header or the framing of the body is not valid HTTP/1.1")
         error = exc if exc is not None else MalformedRequest(message)
-        response = error_response(error, path=request.raw_path, request_id=str(uuid7()))
-        response.force_close()
-        return response
+        return error_response(error, path=request.raw_path, request_id=str(uuid7()))
 
 
 class JsonSite(web.BaseSite):

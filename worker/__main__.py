@@ -24,21 +24,25 @@ PING_SECONDS = 1.0
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Consume until `stop`; raises Misconfigured."""
-    database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
-    batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
-    consumer = Consumer(settings.amqp_url, Store(database), name="usage-worker", batches=batches)
-    admin_is_explicit = "admin_port" in settings.model_fields_set
-    unready = partial(_unready, database, consumer)
     try:
-        async with serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=unready):
-            if await _prepare(database, stop):
-                await consumer.run(stop)
+        database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
+        try:
+            await _consume(settings, database, stop)
+        finally:
+            await database.close()
     except BrokerMisconfigured as exc:
         raise Misconfigured(f"WORKER_AMQP_URL cannot be used: {exc}") from exc
     except DatabaseMisconfigured as exc:
         raise Misconfigured(f"WORKER_MONGODB_URI cannot be used: {exc}") from exc
-    finally:
-        await database.close()
+
+
+async def _consume(settings: Settings, database: Database, stop: asyncio.Event) -> None:
+    batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
+    consumer = Consumer(settings.amqp_url, Store(database), name="usage-worker", batches=batches)
+    unready = partial(_unready, database, consumer)
+    async with serve_admin(settings.admin_port, explicit="admin_port" in settings.model_fields_set, unready=unready):
+        if await _prepare(database, stop):
+            await consumer.run(stop)
 
 
 async def _prepare(database: Database, stop: asyncio.Event) -> bool:

@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
 from pymongo import IndexModel, ReadPreference
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -83,14 +83,17 @@ class Database:
     """
 
     def __init__(self, uri: str, name: str, *, timeout_seconds: float) -> None:
-        self._uri = uri
-        self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-            uri,
-            appname=APP_NAME,
-            timeoutMS=int(timeout_seconds * 1000),
-            tz_aware=True,
-            uuidRepresentation="standard",
-        )
+        """Prepare the client; `prepare` is the first to talk to the server. Raises DatabaseMisconfigured."""
+        try:
+            self._client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+                uri,
+                appname=APP_NAME,
+                timeoutMS=int(timeout_seconds * 1000),
+                tz_aware=True,
+                uuidRepresentation="standard",
+            )
+        except (ConfigurationError, ValueError) as exc:
+            raise DatabaseMisconfigured(str(exc)) from exc
         self._database = self._client.get_database(name, codec_options=_CODEC, write_concern=_DURABLE)
         self._session: AsyncIOMotorClientSession | None = None
 
