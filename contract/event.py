@@ -1,7 +1,7 @@
 """A usage event: its identity, its bytes on the queue."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -105,6 +105,18 @@ class UsageEvent:
             frozenset((name, isinstance(value, bool), value) for name, value in properties.items()),
         )
 
+    def repeats(self, first: Self) -> bool:
+        """Whether `first`, which has the same id, is this very event, sent before.
+
+        A timestamp that happens to be the time of receipt cannot be told from none afterwards, so against that one
+        event it counts as either.
+        """
+        if first.timestamp is None and self.timestamp == first.received_at:
+            return replace(self, timestamp=None).content == first.content
+        if self.timestamp is None and first.timestamp == self.received_at:
+            return self.content == replace(first, timestamp=None).content
+        return self.content == first.content
+
     @property
     def used_at(self) -> datetime:
         """The time at which the usage counts."""
@@ -119,7 +131,9 @@ class UsageEvent:
         try:
             fields = _EVENT_FIELDS.validate_python(item)
         except ValidationError as exc:
-            raise Unacceptable(Reason.INVALID, "; ".join(f"{k} {v}" for k, v in explain(exc).items())) from exc
+            raise Unacceptable(
+                Reason.INVALID, "; ".join(f"{k} {v}" for k, v in explain(exc, EventFields).items())
+            ) from exc
         project_id, key = fields["projectId"], fields.get("idempotencyKey")
         received_at = fields.get("receivedAt", now)
         timestamp = fields.get("timestamp")
@@ -217,7 +231,9 @@ def parse_json(body: bytes) -> Any:
     try:
         return jiter.from_json(body, float_mode="decimal", allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as exc:
-        raise NotJson(str(exc)) from exc
+        # How the parser reports an exponent beyond what Decimal can hold.
+        out_of_range = "InvalidOperation" in str(exc)
+        raise NotJson("a number is out of range" if out_of_range else str(exc)) from exc
 
 
 encode_json: Final[Callable[[object], bytes]] = msgspec.json.Encoder(decimal_format="number").encode

@@ -1,11 +1,11 @@
 """The rule of each field, as a type that both sides validate with."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
 from difflib import get_close_matches
-from typing import Annotated, Final, NotRequired, TypeVar
+from typing import Annotated, Any, Final, NotRequired, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -30,7 +30,7 @@ _EXACT = Context(prec=34, traps=[Inexact, InvalidOperation])
 _ZERO = Decimal(0)
 
 _RFC3339 = re.compile(
-    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-]\d{2}:\d{2})",
+    r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:[0-5]\d(?:\.\d{1,9})?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -74,13 +74,12 @@ def parse_quantity(value: object) -> Decimal:
         value = _parse_number_text(value)
     elif type(value) is int:
         value = Decimal(value)
-    if not isinstance(value, Decimal) or not -QUANTITY_LIMIT < value < QUANTITY_LIMIT:
+    if not isinstance(value, Decimal) or not value.is_finite() or not -QUANTITY_LIMIT < value < QUANTITY_LIMIT:
         raise ValueError
     if not value:
         return _ZERO
     exponent = value.as_tuple().exponent
-    if not isinstance(exponent, int):
-        raise ValueError  # noqa: TRY004 - NaN, for which pydantic wants a ValueError too
+    assert isinstance(exponent, int)  # noqa: S101 - it is finite
     if -QUANTITY_DECIMALS <= exponent <= 0:
         return value
     try:
@@ -210,22 +209,30 @@ def strict_adapter(fields: type[FieldsT]) -> TypeAdapter[FieldsT]:
     return TypeAdapter(with_config(ConfigDict(extra="forbid"))(fields))
 
 
-def explain(error: ValidationError) -> dict[str, str]:
-    """Say for each wrong field what it must be: field name -> sentence without the name."""
-    return {_field_of(detail): _sentence(detail) for detail in error.errors(include_url=False, include_context=False)}
+EXPLAINED_FIELDS: Final = 20
+
+
+def explain(error: ValidationError, fields: type[Any]) -> dict[str, str]:
+    """Say for each wrong field what it must be: field name -> sentence without the name.
+
+    `fields` is the TypedDict that was validated; an unknown field is compared with its names. A body full of unknown
+    fields must not cost us more than it cost its sender: beyond 20 fields nothing is said.
+    """
+    details = error.errors(include_url=False, include_context=False)[:EXPLAINED_FIELDS]
+    return {_field_of(detail): _sentence(detail, fields.__annotations__) for detail in details}
 
 
 def _field_of(detail: ErrorDetails) -> str:
     return str(detail["loc"][0]) if detail["loc"] else "body"
 
 
-def _sentence(detail: ErrorDetails) -> str:
+def _sentence(detail: ErrorDetails, known: Iterable[str]) -> str:
     if not detail["loc"]:
         return "must be a JSON object"
     name = str(detail["loc"][0])
     if detail["type"] == "missing":
         return f"is required: it {RULES[name]}"
     if detail["type"] == "extra_forbidden":
-        nearest = get_close_matches(name, RULES, n=1)
+        nearest = get_close_matches(name, known, n=1)
         return "is not a known field" + (f"; did you mean {nearest[0]}?" if nearest else "")
     return RULES[name]

@@ -62,20 +62,24 @@ class _Group:
     """Events that travel as one message, with the callers that wait for its confirm."""
 
     events: list[bytes] = field(default_factory=list)
-    size: int = 0
+    size: int = len(b"[")
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     body: bytes | None = None
     expiry: asyncio.TimerHandle | None = None
     settled: bool = False
 
     def takes(self, events: Sequence[bytes], size: int, limits: GroupLimits) -> bool:
-        is_open = self.body is None and not self.settled
+        is_open = not self.is_sealed and not self.settled
         return is_open and len(self.events) + len(events) <= limits.events and self.size + size <= limits.bytes
 
     def add(self, events: Sequence[bytes], size: int, waiter: asyncio.Future[None]) -> None:
         self.events.extend(events)
         self.size += size
         self.waiters.append(waiter)
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.body is not None
 
     @property
     def wanted(self) -> bool:
@@ -221,14 +225,15 @@ class Publisher:
     async def _slot(self, channel: AbstractChannel) -> None:
         while True:
             group = await self._next_group()
+            was_sent = group.is_sealed
             try:
                 await self._confirm(channel, group.seal())
             except Unroutable as exc:
-                group.settle(exc)
+                group.settle(_refusal(exc, was_sent=was_sent))
                 # The next connection declares the queue anew.
                 raise BrokerUnavailable(str(exc)) from exc
             except Refused as exc:
-                group.settle(exc)
+                group.settle(_refusal(exc, was_sent=was_sent))
             except BaseException:
                 self._waiting.appendleft(group)
                 raise
@@ -266,6 +271,11 @@ class Publisher:
                 case DeliveryError():
                     raise Refused("the queue does not take more messages") from exc
             raise
+
+
+def _refusal(exc: Refused, *, was_sent: bool) -> Exception:
+    # What was sent before, and had its confirm lost, may be in the queue whatever becomes of the copy.
+    return NotConfirmed(f"sent twice, the second time {exc}") if was_sent else exc
 
 
 async def _lost(connection: BrokerConnection) -> None:

@@ -1,5 +1,6 @@
 """What each refusal looks like to a client: one table, one body."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -7,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from uuid_utils import uuid7
 
 from contract.connection import BrokerUnavailable
 from contract.event import NotJson, encode_json
@@ -55,6 +57,7 @@ ANSWERS: Final[Mapping[type[Exception], Answer]] = {
     MalformedRequest: Answer(400, "VALIDATION_ERROR", close=True),
     web.HTTPNotFound: Answer(404, "NOT_FOUND"),
     web.HTTPMethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED"),
+    web.HTTPExpectationFailed: Answer(417, "VALIDATION_ERROR", close=True),
     BodyTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
     HeadTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
     BodyTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", close=True),
@@ -68,6 +71,15 @@ ANSWERS: Final[Mapping[type[Exception], Answer]] = {
 """Every exception that a client is told of. Where the body is left unread, the connection cannot be used again."""
 
 _BUG: Final = Answer(500, "INTERNAL_ERROR", close=True)
+
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """Take the request's id from its headers, or make one."""
+    given = headers.get("X-Request-Id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
 def answer_to(exc: BaseException) -> Answer:

@@ -1,6 +1,5 @@
 """From a request to a response; everything that decides is elsewhere."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,11 +7,10 @@ from typing import Final, Protocol
 
 import structlog
 from aiohttp import web
-from uuid_utils import uuid7
 
 from ingest.admission import Admission
 from ingest.body import BodyLimits, check_head, read_body
-from ingest.errors import ANSWERS, Unready, error_response
+from ingest.errors import ANSWERS, Unready, error_response, request_id_of
 from ingest.record import Record, Window, parse_project_id
 
 log = structlog.get_logger(__name__)
@@ -20,7 +18,6 @@ log = structlog.get_logger(__name__)
 RECORDED: Final = b'{"message": "Usage recorded successfully"}'
 """Byte for byte what the published SDKs expect."""
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _EXPECTED: Final = tuple(ANSWERS)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -73,9 +70,11 @@ class Handlers:
     @web.middleware
     async def envelope(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Give every answer its request id, and every refusal its JSON body."""
-        request_id = _request_id(request)
+        request_id = request_id_of(request.headers)
         try:
             response = await handler(request)
+        except (web.HTTPException, ConnectionError):
+            raise  # the first is answered behind us, to the second nobody listens
         except _EXPECTED as exc:
             response = error_response(exc, path=request.raw_path, request_id=request_id)
         except Exception as exc:
@@ -85,8 +84,3 @@ class Handlers:
         if self.draining:
             response.force_close()
         return response
-
-
-def _request_id(request: web.Request) -> str:
-    given = request.headers.get("X-Request-Id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid7())

@@ -7,15 +7,14 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
-from uuid_utils import uuid7
 
-from ingest.errors import HeadTimeout, MalformedRequest, error_body, error_response
+from ingest.errors import HeadTimeout, MalformedRequest, error_body, error_response, request_id_of
 
 
 class JsonRequestHandler(RequestHandler):
     """aiohttp's connection handler; errors leave as JSON, a head that trickles is cut off.
 
-    `handle_error` and `_waiter` are not part of aiohttp's documented interface; a test guards them.
+    `handle_error`, `finish_response` and `_waiter` are not part of aiohttp's documented interface; a test guards them.
     """
 
     __slots__ = ("_head_seconds", "_head_timer")
@@ -49,10 +48,11 @@ class JsonRequestHandler(RequestHandler):
         if self.transport is None:
             return
         exc = HeadTimeout(f"the request line and headers did not arrive within {self._head_seconds:g} s")
-        body = error_body(exc, path="/", request_id=str(uuid7()))
+        request_id = request_id_of({})
+        body = error_body(exc, path="/", request_id=request_id)
         head = (
             "HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"X-Request-Id: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.transport.write(head.encode("ascii") + body)
         self.force_close()
@@ -72,8 +72,19 @@ class JsonRequestHandler(RequestHandler):
             raise ConnectionError("the response has begun")
         if status < 500:  # noqa: PLR2004 - the first server error
             exc = MalformedRequest("the request line, a header or the framing of the body is not valid HTTP/1.1")
-        error = exc if exc is not None else MalformedRequest(message)
-        return error_response(error, path=request.raw_path, request_id=str(uuid7()))
+        return _response_to(exc if exc is not None else MalformedRequest(message), request)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Put into JSON what aiohttp answers by itself: 404, 405, 417."""
+        if isinstance(resp, web.HTTPException):
+            resp = _response_to(resp, request)
+        return await super().finish_response(request, resp, start_time)
+
+
+def _response_to(exc: BaseException, request: web.BaseRequest) -> web.Response:
+    return error_response(exc, path=request.raw_path, request_id=request_id_of(request.headers))
 
 
 class JsonSite(web.BaseSite):

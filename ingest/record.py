@@ -58,7 +58,7 @@ class Record:
         try:
             return cls(_RECORD.validate_python(parse_json(body)))
         except ValidationError as exc:
-            raise InvalidRecord(explain(exc)) from exc
+            raise InvalidRecord(explain(exc, Fields)) from exc
 
     def accept(self, project_id: str, *, now: datetime, window: Window) -> UsageEvent:
         """Give the record its identity, for ever.

@@ -30,5 +30,9 @@ class Settings(ProcessSettings):
     group_bytes: int = Field(262144, gt=0, description="Bytes of one message, at the most.")
     groups_in_flight: int = Field(2, gt=0, le=64, description="Messages that await their confirm at once.")
 
-    timestamp_seconds_ahead: float = Field(300.0, ge=0, description="How far in the future a timestamp may lie.")
-    timestamp_days_back: float = Field(35.0, ge=0, description="How far in the past a timestamp may lie.")
+    timestamp_seconds_ahead: float = Field(
+        300.0, ge=0, le=86400, allow_inf_nan=False, description="How far in the future a timestamp may lie."
+    )
+    timestamp_days_back: float = Field(
+        35.0, ge=0, le=36500, allow_inf_nan=False, description="How far in the past a timestamp may lie."
+    )

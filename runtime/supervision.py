@@ -36,7 +36,8 @@ def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds: flo
             runner.run(_supervise(serve, drain_seconds))
     except Misconfigured as exc:
         return refuse(exc)
-    except Exception:
+    except (Exception, asyncio.CancelledError):
+        # Nobody cancels us: that one comes out of a driver.
         log.exception("unexpected error")
         return ExitCode.UNEXPECTED
     return ExitCode.STOPPED

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final
 
 from bson import Decimal128, Int64, ObjectId
@@ -11,6 +11,8 @@ from contract.event import Source, UsageEvent
 from contract.fields import PropertyValue, is_object_id
 
 _EXPONENT_BIAS: Final = 6176
+_DECIMAL128: Final = Context(prec=34)
+"""The default context would round to 28 digits."""
 _TWO_WORDS: Final = struct.Struct("<QQ")
 _WORD: Final = 2**64 - 1
 
@@ -59,7 +61,7 @@ def to_decimal128(value: Decimal) -> Decimal128:
     """
     sign, _, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101 - a quantity is finite
-    coefficient = int(abs(value).scaleb(-exponent))
+    coefficient = int(value.copy_abs().scaleb(-exponent, _DECIMAL128))
     high = (sign << 63) | ((exponent + _EXPONENT_BIAS) << 49) | (coefficient >> 64)
     return Decimal128.from_bid(_TWO_WORDS.pack(coefficient & _WORD, high))
 

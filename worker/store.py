@@ -52,7 +52,7 @@ def plan(events: Sequence[UsageEvent], stored: Mapping[UUID, UsageEvent]) -> Pla
         first = firsts.setdefault(event.id, event)
         if first is event:
             result.fresh.append(event)
-        elif first.content != event.content:
+        elif not event.repeats(first):
             result.conflicts.append((event, first))
     return replace(result, duplicates=len(events) - len(result.fresh) - len(result.conflicts))
 

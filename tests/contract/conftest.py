@@ -1,0 +1,85 @@
+"""Fixtures that live as long as a module: what the contract tests ask does not change the process that answers."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import aio_pika
+import aiohttp
+import pytest
+
+from contract import topology
+from devstack import Devstack
+from tests.contract.live import Ingest, Tap, running_ingest, without_errors
+from tests.support.queue import Queue
+
+
+@pytest.fixture(scope="module")
+async def fresh_broker(stack: Devstack) -> str:
+    """The broker's URL, once its queues are empty; nothing resets them before the module's end."""
+    url = await asyncio.to_thread(lambda: stack.broker.url)
+    await Queue(url).reset()
+    return url
+
+
+@pytest.fixture(scope="module")
+async def tap(fresh_broker: str) -> AsyncIterator[Tap]:
+    tap = Tap()
+    connection = await aio_pika.connect(fresh_broker)
+    async with connection, connection.channel() as channel:
+        queue = await channel.get_queue(topology.QUEUE)
+
+        async def note(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+            tap.bodies.append(message.body)
+
+        await queue.consume(note, no_ack=True)
+        yield tap
+
+
+@pytest.fixture(scope="module")
+async def running(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingest]:
+    async with running_ingest(fresh_broker, tmp_path_factory, "ingest") as ingest:
+        yield ingest
+
+
+@pytest.fixture(scope="module")
+async def running_impatient(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingest]:
+    limits = {"body_timeout": "1", "head_timeout": "1", "max_waiting_bytes": "70000"}
+    async with running_ingest(fresh_broker, tmp_path_factory, "impatient", limits) as ingest:
+        yield ingest
+
+
+@pytest.fixture(scope="module")
+async def lonely(tmp_path_factory: pytest.TempPathFactory, unused_port: int) -> AsyncIterator[Ingest]:
+    """An ingest process that has never seen its broker."""
+    url = f"amqp://guest:guest@127.0.0.1:{unused_port}/"
+    async with running_ingest(url, tmp_path_factory, "lonely", connected=False) as ingest:
+        yield ingest
+
+
+@pytest.fixture(scope="module")
+def unused_port() -> Iterator[int]:
+    """A port on which nobody listens, and nobody will: it is bound."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+@pytest.fixture
+async def ingest(running: Ingest) -> AsyncIterator[Ingest]:
+    """Ingest with its default limits; no test may make it log an error."""
+    async with without_errors(running.process):
+        yield running
+
+
+@pytest.fixture
+async def impatient(running_impatient: Ingest) -> AsyncIterator[Ingest]:
+    """Ingest that waits a second for a head or a body, and holds 70,000 bytes."""
+    async with without_errors(running_impatient.process):
+        yield running_impatient
+
+
+@pytest.fixture(scope="module")
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+        yield session
