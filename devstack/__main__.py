@@ -1,0 +1,111 @@
+"""The whole pipeline on this machine: one sample record, then a live line of counters, until Ctrl-C."""
+
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from uuid import UUID
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from contract import topology
+from devstack import Devstack, DidNotStart, Unavailable
+from devstack.application import Application
+
+PORT = 8080
+PATH = "/api/billing/public/projects/proj_nCBo0AB7UWpj/usage"
+SAMPLE = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
+STORE_LIMIT = 10.0
+REFRESH = 1.0
+
+Events = Collection[dict[str, Any]]
+
+
+def post_sample(url: str) -> str:
+    """Record the sample; the id of its event."""
+    request = urllib.request.Request(
+        url, data=json.dumps(SAMPLE).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return str(response.headers["Usage-Id"])
+
+
+def show_stored(events: Events, usage_id: str) -> None:
+    """Print the sample's document as soon as it is there."""
+    limit = time.monotonic() + STORE_LIMIT
+    while (document := events.find_one({"_id": UUID(usage_id)})) is None:
+        if time.monotonic() > limit:
+            raise DidNotStart(f"the sample {usage_id} was not stored within {STORE_LIMIT:g} s")
+        time.sleep(0.02)
+    for name, value in document.items():
+        print(f"    {name:<12} {value}")
+
+
+async def watch(amqp_url: str, events: Events) -> None:
+    """Keep one line true: how many events are stored, how many messages wait, how many are dead."""
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        before, since = events.estimated_document_count(), time.monotonic()
+        while True:
+            await asyncio.sleep(REFRESH)
+            stored, now = events.estimated_document_count(), time.monotonic()
+            waiting, dead = await depth(channel, topology.QUEUE), await depth(channel, topology.DEAD_QUEUE)
+            rate = (stored - before) / (now - since)
+            line = f"{stored:>10,} stored   {rate:>8,.0f}/s   {waiting:>7,} messages waiting   {dead:>5,} dead"
+            print(f"\r{line}", end="", flush=True)
+            before, since = stored, now
+
+
+async def depth(channel: AbstractChannel, queue: str) -> int:
+    """Messages of a queue that are ready."""
+    declared = await channel.declare_queue(queue, passive=True)
+    return declared.declaration_result.message_count or 0
+
+
+def show(stack: Devstack, logs: Path) -> None:
+    """Bring everything up, prove it with one record, then watch."""
+    print("starting broker and database ...", flush=True)
+    stack.start()
+    with (
+        Application(stack.broker.url, stack.database.uri, logs, port=PORT) as application,
+        MongoClient[dict[str, Any]](stack.database.uri, uuidRepresentation="standard", tz_aware=True) as client,
+    ):
+        events = client["usage"]["events"]
+        url = f"{application.url}{PATH}"
+        usage_id = post_sample(url)
+        print(f"\nposted one record, answered 200 with Usage-Id {usage_id}; stored in MongoDB as\n")
+        show_stored(events, usage_id)
+        print(f"\nbroker    {stack.broker.url}\ndatabase  {stack.database.uri}\nlogs      {logs}\n\ntry it:\n")
+        print(f"  curl -i {url} \\\n    -H 'Content-Type: application/json' \\\n    -d '{json.dumps(SAMPLE)}'\n")
+        print("Ctrl-C stops everything.\n")
+        asyncio.run(watch(stack.broker.url, events))
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run until Ctrl-C; the exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="usage-ingest-") as logs, Devstack() as stack:
+            show(stack, Path(logs))
+    except (Unavailable, DidNotStart) as exc:
+        print(exc, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

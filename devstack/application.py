@@ -1,0 +1,87 @@
+"""Ingest with worker as processes of this machine, on a devstack's broker and database."""
+
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack.ports import LOOPBACK, free_port, is_free
+from devstack.processes import GuardedProcess
+from devstack.service import DidNotStart
+
+START_LIMIT = 30.0
+STOP_LIMIT = 40.0
+"""Seconds; longer than the processes' own drain timeout."""
+
+ROOT = Path(__file__).parents[1]
+
+
+class Application:
+    """Both processes, ready, until the end of the with statement; then they finish what they accepted."""
+
+    def __init__(self, amqp_url: str, mongodb_uri: str, logs: Path, *, port: int) -> None:
+        self.port = port if is_free(port) else free_port()
+        self._admin_ports = [free_port(), free_port()]
+        ingest_admin, worker_admin = map(str, self._admin_ports)
+        self._logs = logs
+        self._environments = {
+            "ingest": {"INGEST_AMQP_URL": amqp_url, "INGEST_PORT": str(self.port), "INGEST_ADMIN_PORT": ingest_admin},
+            "worker": {
+                "WORKER_AMQP_URL": amqp_url,
+                "WORKER_MONGODB_URI": mongodb_uri,
+                "WORKER_ADMIN_PORT": worker_admin,
+            },
+        }
+        self._processes: list[GuardedProcess] = []
+
+    @property
+    def url(self) -> str:
+        """Where records are posted."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def log(self, module: str) -> Path:
+        """What a process has logged."""
+        return self._logs / f"{module}.log"
+
+    def __enter__(self) -> Self:
+        for module, settings in self._environments.items():
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
+            command = [sys.executable, "-m", module]
+            self._processes.append(GuardedProcess(command, environment=environment, log=self.log(module)))
+        try:
+            self._await_ready()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def _await_ready(self) -> None:
+        limit = time.monotonic() + START_LIMIT
+        while not all(map(_is_ready, self._admin_ports)):
+            if time.monotonic() > limit or not all(process.running for process in self._processes):
+                logs = "\n".join(self.log(module).read_text() for module in self._environments)
+                raise DidNotStart(f"ingest or worker did not start; they logged:\n{logs}")
+            time.sleep(0.05)
+
+    def _close(self) -> None:
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait(STOP_LIMIT)
+
+
+def _is_ready(admin_port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{admin_port}/readyz", timeout=2):
+            return True
+    except OSError:
+        return False

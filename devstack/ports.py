@@ -1,0 +1,29 @@
+"""Choose TCP ports on the loopback interface."""
+
+import random
+import socket
+
+LOOPBACK = "127.0.0.1"
+CANDIDATES = range(20_000, 32_000)
+"""Below the range the kernel gives to outgoing connections (32768 on Linux): a port from inside it may be taken by
+any client while its server is down, even by the client that tries to reach that server."""
+
+_handed_out: set[int] = set()
+
+
+def free_port() -> int:
+    """A port nobody listens on, never given twice by this process."""
+    for port in random.sample(CANDIDATES, len(CANDIDATES)):
+        if port not in _handed_out and is_free(port):
+            _handed_out.add(port)
+            return port
+    raise OSError(f"no free port between {CANDIDATES.start} and {CANDIDATES.stop} on {LOOPBACK}")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
