@@ -18,6 +18,7 @@ from aiormq.exceptions import (
     InvalidFrameError,
     ProbableAuthenticationError,
 )
+from pamqp.commands import Connection as Commands
 from yarl import URL
 
 from contract import topology
@@ -26,6 +27,12 @@ CONNECT_TIMEOUT: Final = 5.0
 CLOSE_TIMEOUT: Final = 1.0
 HEARTBEAT: Final = 10
 """Seconds; a dead peer is noticed after 3 x (heartbeat + 1), and 60, the default, is too long for that."""
+
+
+# The driver reports a refusal by the repr of its frame, which would name neither the code nor the text.
+setattr(  # noqa: B010 - not a method that a type checker would let us assign
+    Commands.Close, "__repr__", lambda close: f"<Connection.Close {close.reply_code} {close.reply_text}>"
+)
 
 
 class BrokerUnavailable(Exception):
@@ -74,8 +81,10 @@ class BrokerConnection:
                 return await self._connection.channel(publisher_confirms=True, on_return_raises=True)
 
     async def closed(self) -> None:
-        """Return when the connection is gone."""
-        await self._connection.closed()
+        """Return when the connection is gone, whoever ended it."""
+        # Not by the connection's own closed(), which knows only of its close().
+        if self._connection.transport is not None:
+            await asyncio.wait([self._connection.transport.connection.closing])
 
 
 @asynccontextmanager
@@ -142,8 +151,9 @@ def _refusals() -> Iterator[None]:
     except ConnectionNotAllowed as exc:
         raise BrokerMisconfigured(f"the broker refuses the virtual host: {exc}") from exc
     except InvalidFrameError as exc:
-        # How the driver reports a Connection.Close in answer to Connection.Open.
-        if "vhost" in str(exc):
+        # How the driver reports a Connection.Close in answer to Connection.Open. A vhost that is down, or has reached
+        # its limit of connections, may be up again.
+        if "NOT_ALLOWED" in str(exc) and "vhost" in str(exc) and "limit" not in str(exc):
             raise BrokerMisconfigured(f"the broker refuses the virtual host: {exc}") from exc
         raise
     except ChannelAccessRefused as exc:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 from aiormq.abc import AbstractChannel
@@ -122,6 +122,7 @@ class Publisher:
         name: str,
         deadline: float = 4.0,
         exchange: str = topology.EXCHANGE,
+        routing_key: str = topology.ROUTING_KEY,
         limits: GroupLimits = DEFAULT_LIMITS,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         backoff: Backoff = RECONNECT,
@@ -131,6 +132,7 @@ class Publisher:
         self._name = name
         self._deadline = deadline
         self._exchange = exchange
+        self._routing_key = routing_key
         self._limits = limits
         self._confirm_timeout = confirm_timeout
         self._backoff = backoff
@@ -209,45 +211,48 @@ class Publisher:
             log.info("broker ready")
         self._accepting = self._was_ready = True
 
-    async def _publish_groups(self, connection: BrokerConnection, channel: AbstractChannel) -> None:
-        """Publish on `in_flight` slots until one of them, or the connection, fails."""
-        tasks = [asyncio.create_task(self._slot(channel)) for _ in range(self._limits.in_flight)]
-        tasks.append(asyncio.create_task(_lost(connection)))
+    async def _publish_groups(self, connection: BrokerConnection, channel: AbstractChannel) -> NoReturn:
+        """Publish on `in_flight` slots until the connection is lost, or should be replaced: BrokerUnavailable."""
+        refused = asyncio.Event()
+        slots = [asyncio.create_task(self._slot(channel, refused)) for _ in range(self._limits.in_flight)]
+        tasks = [asyncio.create_task(_first_failure(slots)), asyncio.create_task(_lost(connection))]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in (*slots, *tasks):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*slots, *tasks, return_exceptions=True)
         for task in done:
             task.result()
+        # A new connection declares a missing queue, finds out whether a full one has room again, and opens for
+        # callers when it has: on a channel that was told so once, RabbitMQ 3.10 goes on refusing.
+        raise BrokerUnavailable("the broker does not take what is published")
 
-    async def _slot(self, channel: AbstractChannel) -> None:
-        while True:
-            group = await self._next_group()
+    async def _slot(self, channel: AbstractChannel, refused: asyncio.Event) -> None:
+        """Publish one group after the other, until one is refused here or in another slot."""
+        while (group := await self._next_group(refused)) is not None:
             was_sent = group.is_sealed
             try:
                 await self._confirm(channel, group.seal())
-            except Unroutable as exc:
-                group.settle(_refusal(exc, was_sent=was_sent))
-                # The next connection declares the queue anew.
-                raise BrokerUnavailable(str(exc)) from exc
             except Refused as exc:
                 group.settle(_refusal(exc, was_sent=was_sent))
+                refused.set()
+                self._arrival.set()
             except BaseException:
                 self._waiting.appendleft(group)
                 raise
             else:
                 group.settle()
 
-    async def _next_group(self) -> _Group:
-        while True:
+    async def _next_group(self, refused: asyncio.Event) -> _Group | None:
+        while not refused.is_set():
             while self._waiting:
                 group = self._waiting.popleft()
                 if group.wanted:
                     return group
             self._arrival.clear()
             await self._arrival.wait()
+        return None
 
     async def _confirm(self, channel: AbstractChannel, body: bytes) -> None:
         # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.
@@ -257,7 +262,7 @@ class Publisher:
                 await channel.basic_publish(
                     body,
                     exchange=self._exchange,
-                    routing_key=topology.ROUTING_KEY,
+                    routing_key=self._routing_key,
                     properties=properties,
                     mandatory=True,
                     timeout=self._confirm_timeout,
@@ -276,6 +281,11 @@ class Publisher:
 def _refusal(exc: Refused, *, was_sent: bool) -> Exception:
     # What was sent before, and had its confirm lost, may be in the queue whatever becomes of the copy.
     return NotConfirmed(f"sent twice, the second time {exc}") if was_sent else exc
+
+
+async def _first_failure(slots: Sequence[asyncio.Task[None]]) -> None:
+    """Raise what the first slot to fail raised; return when all have come to an end."""
+    await asyncio.gather(*slots)
 
 
 async def _lost(connection: BrokerConnection) -> None:

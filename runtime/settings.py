@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, AmqpDsn, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AmqpDsn, Field, TypeAdapter, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.supervision import Misconfigured
 
-_AMQP_URL: TypeAdapter[Any] = TypeAdapter(AmqpDsn)
+_AMQP_URL: TypeAdapter[Any] = TypeAdapter(Annotated[AmqpDsn, UrlConstraints(host_required=True)])
 
 
 def _check_amqp_url(text: str) -> str:

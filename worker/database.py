@@ -92,8 +92,10 @@ class Database:
                 tz_aware=True,
                 uuidRepresentation="standard",
             )
-        except (ConfigurationError, ValueError) as exc:
-            raise DatabaseMisconfigured(str(exc)) from exc
+        except (ConfigurationError, ValueError, OSError) as exc:
+            # The driver quotes what it cannot read, and with it a password.
+            why = type(exc).__name__ if "@" in uri else str(exc)
+            raise DatabaseMisconfigured(f"the driver cannot use it: {why}") from exc
         self._database = self._client.get_database(name, codec_options=_CODEC, write_concern=_DURABLE)
         self._session: AsyncIOMotorClientSession | None = None
 

@@ -22,7 +22,9 @@ class Settings(ProcessSettings):
     mongodb_uri: Annotated[str, AfterValidator(_check_mongodb_uri)] = Field(
         "mongodb://127.0.0.1:27017/?replicaSet=rs0", description="The database: a replica set, one member is enough."
     )
-    mongodb_database: str = Field("usage", min_length=1, max_length=63, description="The name of the database.")
+    mongodb_database: str = Field(
+        "usage", pattern=r"^[A-Za-z0-9_-]{1,63}$", description="The name of the database: letters, digits, `_` and `-`."
+    )
     mongodb_timeout: Seconds = Field(
         5.0, description="Seconds after which an operation counts as failed and is repeated."
     )
