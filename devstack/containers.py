@@ -8,7 +8,7 @@ from docker.errors import DockerException  # type: ignore[import-untyped]
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.wait_strategies import WaitStrategy, WaitStrategyTarget
 
-from devstack.broker import speaks_amqp
+from devstack.broker import REMEMBER_QUEUES, speaks_amqp
 from devstack.database import REPLICA_SET
 from devstack.ports import free_port
 from devstack.replicaset import becomes_primary
@@ -68,12 +68,22 @@ class ContainerService:
         except (DockerException, TimeoutError, RuntimeError) as error:
             raise DidNotStart(f"the container of {self._container.image} did not start: {error}") from error
 
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` was its last deed."""
+        self._container.reload()
+        return self._container.status == "paused"
+
     def stop(self) -> None:
         """Stop it in order, keeping its data."""
+        if self.frozen:
+            self.thaw()
         self._container.get_wrapped_container().stop(timeout=STOP_LIMIT)
 
     def kill(self) -> None:
         """SIGKILL, keeping its data."""
+        if self.frozen:
+            self.thaw()  # Docker sends no signal to a paused container
         container = self._container.get_wrapped_container()
         container.kill()
         container.wait()
@@ -106,6 +116,12 @@ class ContainerBroker(ContainerService):
     def ready(self) -> bool:
         """Whether it speaks AMQP."""
         return speaks_amqp(*self.address)
+
+    def kill(self) -> None:
+        """SIGKILL, once it has written down which queues exist."""
+        if not self.frozen:
+            self.ctl("eval", REMEMBER_QUEUES)
+        super().kill()
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` inside; its output. Raises subprocess.CalledProcessError."""

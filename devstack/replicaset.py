@@ -1,5 +1,6 @@
 """Make one mongod the primary of a replica set of its own."""
 
+import socket
 from typing import Any
 
 from pymongo import MongoClient
@@ -15,6 +16,8 @@ def becomes_primary(host: str, port: int, *, member: str) -> bool:
 
     member: the address the set knows it by. host, port: the way to it from here.
     """
+    if not _listens(host, port):
+        return False  # the driver would take half a second to say so
     client: MongoClient[dict[str, Any]] = MongoClient(
         host, port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=5_000
     )
@@ -24,6 +27,14 @@ def becomes_primary(host: str, port: int, *, member: str) -> bool:
             return bool(client.admin.command("hello")["isWritablePrimary"])
         except PyMongoError:
             return False
+
+
+def _listens(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _initiate(client: MongoClient[dict[str, Any]], member: str) -> None:

@@ -8,12 +8,17 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, settings
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from devstack import Devstack
 from tests.support.pair import Pair, Site, running_pair
 from tests.support.queue import Queue
+
+# Machines are shared: how long an example takes says nothing of the code.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")

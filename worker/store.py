@@ -86,6 +86,7 @@ class _Trouble:
 
     failures: int = 0
     conflict_since: float | None = None
+    orphans_ended: bool = False
 
 
 class Store:
@@ -110,7 +111,9 @@ class Store:
                 outcome = await self._attempt(work)
             except DocumentRefused as exc:
                 await work.park_refused(exc)
-            except WriteConflict:
+            except WriteConflict as exc:
+                if trouble.orphans_ended and abandoned():
+                    raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
                 await asyncio.sleep(await self._after_conflict(trouble))
             except DatabaseUnavailable as exc:
                 delay = self._after_outage(trouble, exc)
@@ -127,10 +130,11 @@ class Store:
         async with self._database.transaction() as transaction:
             documents = await transaction.find_events([event.id for event in work.events])
             planned = plan(work.events, {document["_id"]: from_document(document) for document in documents})
-            await work.park_conflicts(planned.conflicts)
             work.fresh = planned.fresh
             if planned.fresh:
                 await transaction.insert_events([to_document(event) for event in planned.fresh])
+            # Not earlier: the event that one conflicts with may itself have been refused.
+            await work.park_conflicts(planned.conflicts)
         return Outcome(stored=len(planned.fresh), duplicates=planned.duplicates, parked=work.parked)
 
     async def _after_conflict(self, trouble: _Trouble) -> float:
@@ -141,6 +145,7 @@ class Store:
         elif now - trouble.conflict_since > ORPHAN_PATIENCE:
             await self._end_orphans()
             trouble.conflict_since = now
+            trouble.orphans_ended = True
         return CONFLICT_BACKOFF.delay(trouble.failures)
 
     async def _end_orphans(self) -> None:

@@ -26,7 +26,7 @@ Database = AsyncDatabase[dict[str, Any]]
 
 def code(language: str, containing: str) -> str:
     """The README's code block of a language that contains something."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
     return next(block for block in blocks if containing in block)
 
 

@@ -44,8 +44,8 @@ async def test_posts_and_queue_records_are_each_stored_once_with_exact_sums(
     pair: Pair, http: aiohttp.ClientSession, database: Database, queue: Queue
 ) -> None:
     # given 200 posts, and 150 events of a queue producer that sends a third of them twice
-    posted = [{**EXAMPLE, "quantity": f"{n}.000000001"} for n in range(200)]
-    sent = [
+    posted: list[dict[str, Any]] = [{**EXAMPLE, "quantity": f"{n}.000000001"} for n in range(200)]
+    sent: list[dict[str, Any]] = [
         {**EXAMPLE, "projectId": EXAMPLE_PROJECT, "idempotencyKey": f"order-{n}", "quantity": "12345678901234567.89"}
         for n in range(150)
     ]
@@ -66,11 +66,9 @@ async def test_posts_and_queue_records_are_each_stored_once_with_exact_sums(
     await eventually(queue_is_empty(queue))
     assert len(documents) == 350
     ids = {document["_id"] for document in documents}
-    assert ids == {UUID(answer) for answer in answers} | {
-        event_id(EXAMPLE_PROJECT, f"order-{n}") for n in range(150)
-    }
-    total = sum(document["quantity"].to_decimal() for document in documents)
-    assert total == sum(Decimal(record["quantity"]) for record in [*posted, *sent])
+    assert ids == {UUID(answer) for answer in answers} | {event_id(EXAMPLE_PROJECT, f"order-{n}") for n in range(150)}
+    quantities = [document["quantity"].to_decimal() for document in documents]
+    assert sum(quantities) == sum(Decimal(record["quantity"]) for record in [*posted, *sent])
     assert await queue.dead_letters() == []
 
 

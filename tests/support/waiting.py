@@ -4,19 +4,27 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T] | None],
-    *,
-    seconds: float = 15,
-    what: str = "the condition",
-    every: float = 0.02,
-) -> T:
-    """Return the first true value of `condition`; fail the test after `seconds`."""
+    condition: Callable[[], Awaitable[T | None]], *, seconds: float = 15, what: str = "", every: float = 0.02
+) -> T: ...
+
+
+@overload
+async def eventually(
+    condition: Callable[[], T | None], *, seconds: float = 15, what: str = "", every: float = 0.02
+) -> T: ...
+
+
+async def eventually(
+    condition: Callable[[], object], *, seconds: float = 15, what: str = "the condition", every: float = 0.02
+) -> object:
+    """Return the first true value of `condition`, which may be async; fail the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()

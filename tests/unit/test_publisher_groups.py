@@ -95,7 +95,7 @@ class FakeBroker:
         assert self._closed is not None
         await asyncio.shield(self._closed)
 
-    async def basic_publish(self, body: bytes, *, timeout: float, mandatory: bool, **_: Any) -> None:
+    async def basic_publish(self, body: bytes, *, timeout: float, mandatory: bool, **_: Any) -> None:  # noqa: ASYNC109 - the driver's
         assert mandatory
         if body == b"[]":
             return
@@ -157,7 +157,7 @@ async def publishing(broker: FakeBroker, limits: GroupLimits = LIMITS) -> AsyncI
         patch.setattr(module, "driver_channel", _itself)
         task = asyncio.create_task(publisher.run())
         try:
-            while not publisher.ready:
+            while not publisher.ready:  # noqa: ASYNC110 - time is not real here
                 await asyncio.sleep(0.001)
             yield publisher
         finally:

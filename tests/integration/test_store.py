@@ -1,0 +1,534 @@
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from bson import Decimal128
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import PyMongoError
+
+from contract.event import Reason, Rejected, Source, UsageEvent
+from devstack import Devstack
+from devstack.database import LocalDatabase
+from devstack.ports import LOOPBACK
+from tests.support.waiting import eventually
+from worker.database import APP_NAME, Database, DatabaseMisconfigured, DatabaseUnavailable
+from worker.store import Outcome, Store
+
+Documents = AsyncDatabase[dict[str, Any]]
+
+
+@dataclass
+class Parked:
+    """Dead letters that a test can look at."""
+
+    rejected: list[Rejected] = field(default_factory=list)
+
+    async def park(self, rejected: Sequence[Rejected]) -> None:
+        await asyncio.sleep(0)
+        self.rejected += rejected
+
+    @property
+    def reasons(self) -> list[Reason]:
+        return [rejected.reason for rejected in self.rejected]
+
+
+@pytest.fixture
+def parked() -> Parked:
+    return Parked()
+
+
+@asynccontextmanager
+async def storing(uri: str, name: str, *, timeout_seconds: float = 5.0) -> AsyncIterator[Store]:
+    database = Database(uri, name, timeout_seconds=timeout_seconds)
+    await database.prepare()
+    try:
+        yield Store(database)
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def store(stack: Devstack, database: Documents) -> AsyncIterator[Store]:
+    async with storing(stack.database.uri, database.name) as store:
+        yield store
+
+
+def event(number: int, quantity: str = "1", **changes: Any) -> UsageEvent:
+    one = UsageEvent(
+        id=UUID(int=number),
+        project_id="p",
+        email="a@example.com",
+        metric="calls",
+        quantity=Decimal(quantity),
+        received_at=datetime(2026, 1, 31, 12, tzinfo=UTC),
+        source=Source.HTTP,
+    )
+    return replace(one, **changes)
+
+
+def events(count: int) -> list[UsageEvent]:
+    return [event(number) for number in range(1, count + 1)]
+
+
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
+
+
+async def ids(database: Documents) -> list[int]:
+    return sorted([document["_id"].int async for document in database.events.find({}, {"_id": 1})])
+
+
+async def quantity_of(database: Documents, number: int) -> Decimal:
+    document = await database.events.find_one({"_id": UUID(int=number)})
+    assert document is not None
+    quantity: Decimal128 = document["quantity"]
+    return quantity.to_decimal()
+
+
+# What is stored.
+
+
+async def test_each_event_is_stored_once_and_its_copies_are_counted(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    batch = events(100)
+    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=100)
+    again = [replace(one, received_at=datetime(2026, 2, 1, tzinfo=UTC), source=Source.QUEUE) for one in batch]
+    more = [*again, event(101), event(101)]
+    assert await store.write(more, parked.park, abandoned=never) == Outcome(stored=1, duplicates=101)
+    assert await ids(database) == list(range(1, 102))
+    assert parked.rejected == []
+    # and the first one stands, with the time it was received
+    first = await database.events.find_one({"_id": UUID(int=1)})
+    assert first is not None
+    assert first["receivedAt"] == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert first["source"] == "http"
+
+
+async def test_nothing_is_a_batch_too(store: Store, database: Documents, parked: Parked) -> None:
+    assert await store.write([], parked.park, abandoned=never) == Outcome()
+    assert await ids(database) == []
+
+
+async def test_other_content_under_a_stored_id_is_parked_with_both_and_the_first_stands(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    await store.write([event(1, "10"), event(2, "20")], parked.park, abandoned=never)
+    # when
+    batch = [event(1, "11"), event(2, "20"), event(3, "30")]
+    outcome = await store.write(batch, parked.park, abandoned=never)
+    # then
+    assert outcome == Outcome(stored=1, duplicates=1, parked=1)
+    [conflict] = parked.rejected
+    assert conflict.reason is Reason.CONFLICT
+    assert conflict.body == batch[0].to_wire()
+    assert conflict.source is Source.HTTP
+    assert '"quantity":"10"' in conflict.detail
+    assert '"quantity":"11"' in conflict.detail
+    assert await quantity_of(database, 1) == 10
+    assert await ids(database) == [1, 2, 3]
+
+
+async def test_within_a_batch_the_first_of_an_id_stands(store: Store, database: Documents, parked: Parked) -> None:
+    batch = [event(1, "10"), event(1, "11"), event(1, "10"), event(2)]
+    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=2, duplicates=1, parked=1)
+    assert parked.reasons == [Reason.CONFLICT]
+    assert await quantity_of(database, 1) == 10
+
+
+async def test_a_conflict_sent_again_is_parked_again(store: Store, database: Documents, parked: Parked) -> None:
+    await store.write([event(1, "10")], parked.park, abandoned=never)
+    for _ in range(2):
+        assert await store.write([event(1, "11")], parked.park, abandoned=never) == Outcome(parked=1)
+    assert parked.reasons == [Reason.CONFLICT] * 2
+    assert await quantity_of(database, 1) == 10
+
+
+async def test_the_same_quantity_in_other_digits_is_the_same(store: Store, database: Documents, parked: Parked) -> None:
+    await store.write([event(1, "1.50")], parked.park, abandoned=never)
+    assert await store.write([event(1, "1.5")], parked.park, abandoned=never) == Outcome(duplicates=1)
+    assert str(await quantity_of(database, 1)) == "1.50"
+    assert parked.rejected == []
+
+
+async def test_what_the_server_refuses_is_parked_and_its_neighbours_are_stored(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    # given an operator's rule
+    await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
+    bad = {3, 7, 8, 20}
+    batch = [event(n, metric="forbidden" if n in bad else "calls") for n in range(1, 21)]
+    # when
+    outcome = await store.write(batch, parked.park, abandoned=never)
+    # then
+    assert outcome == Outcome(stored=16, parked=4)
+    assert parked.reasons == [Reason.REFUSED] * 4
+    assert [rejected.body for rejected in parked.rejected] == [batch[n - 1].to_wire() for n in sorted(bad)]
+    assert all("validation" in rejected.detail for rejected in parked.rejected)
+    assert await ids(database) == [n for n in range(1, 21) if n not in bad]
+
+
+async def test_a_batch_of_nothing_but_refused_events_is_parked_in_bearable_time(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
+    began = time.monotonic()
+    async with asyncio.timeout(30):
+        outcome = await store.write([event(n, metric="forbidden") for n in range(200)], parked.park, abandoned=never)
+    assert outcome == Outcome(parked=200)
+    assert time.monotonic() - began < 10
+
+
+async def test_what_cannot_be_encoded_is_parked_and_its_neighbours_are_stored(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    # given what no message can bring, for both ends of the queue check it
+    batch = [event(1), event(2, properties={"n": 2**63}), event(3), event(4, properties={"\0": 1}), event(5)]
+    outcome = await store.write(batch, parked.park, abandoned=never)
+    assert outcome == Outcome(stored=3, parked=2)
+    assert parked.reasons == [Reason.REFUSED] * 2
+    assert await ids(database) == [1, 3, 5]
+
+
+async def test_when_parking_fails_nothing_of_the_batch_is_stored(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    await store.write([event(1, "10")], parked.park, abandoned=never)
+
+    async def fail(_: Sequence[Rejected]) -> None:
+        raise ConnectionError("the broker is gone")
+
+    batch = [event(2), event(1, "11"), event(3)]
+    with pytest.raises(ConnectionError):
+        await store.write(batch, fail, abandoned=never)
+    assert await ids(database) == [1]
+    # and the store can be used as before
+    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=2, parked=1)
+    assert await ids(database) == [1, 2, 3]
+
+
+# What goes wrong on the way.
+
+
+@asynccontextmanager
+async def failing(database: Documents, times: int, **data: Any) -> AsyncIterator[None]:
+    """Let the server fail so many commands of the worker's."""
+    admin = database.client.admin
+    fault = {"appName": APP_NAME, **data}
+    await admin.command({"configureFailPoint": "failCommand", "mode": {"times": times}, "data": fault})
+    try:
+        yield
+    finally:
+        answer = await admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+    assert answer["count"] > 0, "the fault did not happen"
+
+
+NOT_DURABLE = {"code": 64, "errmsg": "waiting for replication timed out", "errInfo": {"wtimeout": True}}
+NO_LONGER_PRIMARY = 10107
+INTERRUPTED = 11601
+NO_SUCH_TRANSACTION = 251
+WRITE_CONFLICT = 112
+
+FAILURES: dict[str, dict[str, Any]] = {
+    "closed": {"closeConnection": True},
+    "not primary": {"errorCode": NO_LONGER_PRIMARY, "errorLabels": ["TransientTransactionError"]},
+    "interrupted": {"errorCode": INTERRUPTED},
+    "no such transaction": {"errorCode": NO_SUCH_TRANSACTION, "errorLabels": ["TransientTransactionError"]},
+    "conflict": {"errorCode": WRITE_CONFLICT, "errorLabels": ["TransientTransactionError"]},
+}
+FAULTS = [
+    pytest.param({"failCommands": [command], **failure}, id=f"{command} {name}")
+    for command in ("find", "insert", "commitTransaction")
+    for name, failure in FAILURES.items()
+] + [pytest.param({"failCommands": ["commitTransaction"], "writeConcernError": NOT_DURABLE}, id="commit not durable")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_on_the_way_stores_each_event_once_all_the_same(
+    store: Store, database: Documents, parked: Parked, fault: dict[str, Any]
+) -> None:
+    for times in (1, 2):
+        batch = [event(100 * times + n) for n in range(20)]
+        async with failing(database, times, **fault):
+            outcome = await store.write(batch, parked.park, abandoned=never)
+        # what was committed unheard comes back as duplicates
+        assert outcome.stored + outcome.duplicates == 20
+        assert await store.write(batch, parked.park, abandoned=never) == Outcome(duplicates=20)
+    assert await ids(database) == [*range(100, 120), *range(200, 220)]
+    assert parked.rejected == []
+    assert store.available
+
+
+async def test_a_commit_that_is_not_durable_is_not_taken_for_one(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    async with failing(database, 50, failCommands=["commitTransaction"], writeConcernError=NOT_DURABLE):
+        with pytest.raises(DatabaseUnavailable):
+            await store.write([event(1)], parked.park, abandoned=always)
+    assert await store.write([event(1)], parked.park, abandoned=never) == Outcome(duplicates=1)
+
+
+async def test_a_conflict_is_parked_once_however_often_the_batch_is_redone(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    await store.write([event(1, "10")], parked.park, abandoned=never)
+    async with failing(database, 4, failCommands=["insert"], closeConnection=True):
+        outcome = await store.write([event(1, "11"), event(2)], parked.park, abandoned=never)
+    assert outcome == Outcome(stored=1, parked=1)
+    assert parked.reasons == [Reason.CONFLICT]
+
+
+async def test_two_workers_with_the_same_events_store_each_once(
+    stack: Devstack, database: Documents, parked: Parked
+) -> None:
+    uri = stack.database.uri
+    async with storing(uri, database.name) as one, storing(uri, database.name) as other:
+        for round_number in range(10):
+            batch = [event(1000 * round_number + n) for n in range(200)]
+            outcomes = await asyncio.gather(
+                *(store.write(random.sample(batch, len(batch)), parked.park, abandoned=never) for store in (one, other))
+            )
+            assert sum(outcome.stored for outcome in outcomes) == 200
+            assert sum(outcome.duplicates for outcome in outcomes) == 200
+    assert len(await ids(database)) == 2000
+    assert parked.rejected == []
+
+
+async def test_two_workers_with_two_versions_of_an_event_store_one_and_park_the_other(
+    stack: Devstack, database: Documents, parked: Parked
+) -> None:
+    uri = stack.database.uri
+    async with storing(uri, database.name) as one, storing(uri, database.name) as other:
+        await asyncio.gather(
+            one.write([event(n, "1") for n in range(50)], parked.park, abandoned=never),
+            other.write([event(n, "2") for n in range(50)], parked.park, abandoned=never),
+        )
+    assert await ids(database) == list(range(50))
+    assert parked.reasons == [Reason.CONFLICT] * 50
+
+
+@asynccontextmanager
+async def hanging_transaction(uri: str, name: str, number: int, appname: str) -> AsyncIterator[None]:
+    """Somebody who has inserted an event in a transaction, and says no more."""
+    async with AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", appname=appname) as client:
+        session = client.start_session()
+        await session.start_transaction()
+        await client[name].events.insert_one({"_id": UUID(int=number)}, session=session)
+        yield
+        with suppress(PyMongoError):
+            await session.abort_transaction()
+        await session.end_session()
+
+
+async def test_what_a_killed_worker_left_open_delays_its_successor_by_seconds_only(
+    stack: Devstack, store: Store, database: Documents, parked: Parked
+) -> None:
+    async with hanging_transaction(stack.database.uri, database.name, 5, APP_NAME):
+        began = time.monotonic()
+        outcome = await store.write(events(10), parked.park, abandoned=never)
+        assert time.monotonic() - began < 3
+    assert outcome == Outcome(stored=10)
+    assert await ids(database) == list(range(1, 11))
+
+
+async def test_what_another_program_holds_open_is_left_alone_and_waited_for(
+    stack: Devstack, store: Store, database: Documents, parked: Parked
+) -> None:
+    async with hanging_transaction(stack.database.uri, database.name, 5, "somebody-else"):
+        writing = asyncio.create_task(store.write(events(10), parked.park, abandoned=never))
+        done, _ = await asyncio.wait([writing], timeout=2.5)
+        assert not done
+    assert await writing == Outcome(stored=10)
+    assert await ids(database) == list(range(1, 11))
+
+
+async def test_a_worker_at_work_is_no_victim_of_another_that_clears_up(
+    stack: Devstack, database: Documents, parked: Parked
+) -> None:
+    cleaner = Database(stack.database.uri, database.name, timeout_seconds=5)
+    await cleaner.prepare()
+    try:
+        async with storing(stack.database.uri, database.name) as store:
+            writing = asyncio.create_task(store.write(events(2000), parked.park, abandoned=never))
+            while not writing.done():
+                await cleaner.kill_orphans()
+            assert await writing == Outcome(stored=2000)
+    finally:
+        await cleaner.close()
+    assert len(await ids(database)) == 2000
+
+
+# When the database is away.
+
+
+@asynccontextmanager
+async def frozen(stack: Devstack) -> AsyncIterator[None]:
+    await asyncio.to_thread(stack.database.freeze)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(stack.database.thaw)
+
+
+@asynccontextmanager
+async def killed(stack: Devstack) -> AsyncIterator[None]:
+    await asyncio.to_thread(stack.database.kill)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(stack.database.start)
+
+
+Fault = Callable[[Devstack], AbstractAsyncContextManager[None]]
+
+
+@pytest.mark.parametrize("fault", [frozen, killed])
+async def test_a_batch_waits_for_the_database_to_come_back(
+    stack: Devstack, database: Documents, parked: Parked, fault: Fault
+) -> None:
+    async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
+        await store.write([event(1)], parked.park, abandoned=never)
+        async with fault(stack):
+            writing = asyncio.create_task(store.write(events(10), parked.park, abandoned=never))
+            await eventually(lambda: not store.available)
+            assert not writing.done()
+        async with asyncio.timeout(15):
+            outcome = await writing
+        assert store.available
+    assert outcome.stored + outcome.duplicates == 10
+    assert await ids(database) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("fault", [frozen, killed])
+async def test_an_abandoned_batch_is_given_up_after_a_failed_attempt(
+    stack: Devstack, database: Documents, parked: Parked, fault: Fault
+) -> None:
+    async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
+        await store.write([event(1)], parked.park, abandoned=never)
+        async with fault(stack):
+            began = time.monotonic()
+            with pytest.raises(DatabaseUnavailable):
+                await store.write(events(10), parked.park, abandoned=always)
+            assert time.monotonic() - began < 4
+            assert not store.available
+        # and the store can be used when the database is back
+        async with asyncio.timeout(15):
+            outcome = await store.write(events(10), parked.park, abandoned=never)
+        assert outcome.stored + outcome.duplicates == 10
+    assert await ids(database) == list(range(1, 11))
+
+
+async def test_an_abandoned_batch_is_stored_all_the_same_when_nothing_fails(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    assert await store.write(events(10), parked.park, abandoned=always) == Outcome(stored=10)
+    assert await ids(database) == list(range(1, 11))
+
+
+async def test_a_database_that_is_away_does_not_answer_a_ping(stack: Devstack, database: Documents) -> None:
+    ours = Database(stack.database.uri, database.name, timeout_seconds=0.5)
+    try:
+        await ours.ping()
+        async with frozen(stack):
+            with pytest.raises(DatabaseUnavailable):
+                await ours.ping()
+        await ours.ping()
+    finally:
+        await ours.close()
+
+
+# The first contact.
+
+
+async def test_preparing_creates_the_index_and_can_be_repeated(
+    stack: Devstack, database: Documents, parked: Parked
+) -> None:
+    ours = Database(stack.database.uri, database.name, timeout_seconds=5)
+    try:
+        await ours.prepare()
+        await ours.prepare()
+        assert await Store(ours).write([event(1)], parked.park, abandoned=never) == Outcome(stored=1)
+    finally:
+        await ours.close()
+    keys = [index["key"] for index in (await database.events.index_information()).values()]
+    assert keys == [[("_id", 1)], [("projectId", 1), ("email", 1), ("metric", 1), ("timestamp", 1)]]
+
+
+async def test_many_workers_can_prepare_at_once(stack: Devstack, database: Documents) -> None:
+    ours = [Database(stack.database.uri, database.name, timeout_seconds=5) for _ in range(4)]
+    try:
+        await asyncio.gather(*(one.prepare() for one in ours))
+    finally:
+        for one in ours:
+            await one.close()
+    assert len(await database.events.index_information()) == 2
+
+
+async def prepare(uri: str) -> None:
+    ours = Database(uri, "test", timeout_seconds=1)
+    try:
+        await ours.prepare()
+    finally:
+        await ours.close()
+
+
+@pytest.mark.parametrize("options", ["w=1", "w=0", "journal=false", "w=majority&journal=false", "w=2"])
+async def test_a_uri_that_asks_for_less_than_durable_writes_is_refused(stack: Devstack, options: str) -> None:
+    with pytest.raises(DatabaseMisconfigured, match="write concern"):
+        await prepare(f"{await asyncio.to_thread(lambda: stack.database.uri)}&{options}")
+
+
+@pytest.mark.parametrize("options", ["w=majority", "journal=true", "w=majority&journal=true&retryWrites=false"])
+async def test_a_uri_that_asks_for_durable_writes_will_do(stack: Devstack, options: str) -> None:
+    await prepare(f"{await asyncio.to_thread(lambda: stack.database.uri)}&{options}")
+
+
+async def test_credentials_that_the_server_refuses_are_said_without_the_password(stack: Devstack) -> None:
+    uri = (await asyncio.to_thread(lambda: stack.database.uri)).replace("mongodb://", "mongodb://me:wr0ng@")
+    with pytest.raises(DatabaseMisconfigured) as caught:
+        await prepare(uri)
+    assert "wr0ng" not in str(caught.value)
+
+
+async def test_a_server_that_is_not_there_is_unavailable_not_misconfigured() -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await prepare("mongodb://127.0.0.1:9/?replicaSet=rs0")
+
+
+class StandaloneDatabase(LocalDatabase):
+    """A mongod without a replica set."""
+
+    def ready(self) -> bool:
+        client: MongoClient[dict[str, Any]] = MongoClient(LOOPBACK, self.port, serverSelectionTimeoutMS=500)
+        with client:
+            try:
+                return bool(client.admin.command("hello")["isWritablePrimary"])
+            except PyMongoError:
+                return False
+
+    def _options(self, cache_gb: float) -> list[str]:
+        return [option for option in super()._options(cache_gb) if not option.startswith("--replSet")]
+
+
+async def test_a_server_that_stands_alone_is_refused(tmp_path: Path) -> None:
+    standalone = StandaloneDatabase(tmp_path)
+    await asyncio.to_thread(standalone.start)
+    try:
+        with pytest.raises(DatabaseMisconfigured, match="stands alone"):
+            await prepare(f"mongodb://{LOOPBACK}:{standalone.port}/")
+    finally:
+        await asyncio.to_thread(standalone.close)
