@@ -11,6 +11,7 @@ import structlog
 from contract.connection import BrokerMisconfigured
 from contract.publisher import GroupLimits, Publisher
 from ingest.app import create_handlers, listening
+from ingest.credentials import Credentials
 from ingest.settings import Settings
 from runtime import logs
 from runtime.admin import serve_admin
@@ -28,10 +29,16 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         deadline=settings.deadline,
         limits=GroupLimits(settings.group_events, settings.group_bytes, settings.groups_in_flight),
     )
-    handlers = create_handlers(settings, publisher)
+    credentials = Credentials(
+        settings.auth,
+        api_keys_file=settings.api_keys_file,
+        signing_secrets_file=settings.signing_secrets_file,
+    )
+    handlers = create_handlers(settings, publisher, credentials)
     admin_is_explicit = "admin_port" in settings.model_fields_set
     # Leaving goes in the opposite order: requests are finished before the publisher that answers them ends.
     async with (
+        credentials.watching(),
         _running(publisher, stop),
         serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=handlers.unready),
         listening(settings, handlers),
@@ -57,7 +64,11 @@ async def _running(publisher: Publisher, stop: asyncio.Event) -> AsyncIterator[N
 
 
 def main() -> int:
-    """Run the process; the return value is its exit code."""
+    """Run the process, or one of its tools; the return value is the exit code."""
+    if sys.argv[1:2] == ["keys"]:
+        from ingest import keys  # noqa: PLC0415 - what the server does not need need not be loaded
+
+        keys.app(args=sys.argv[2:], prog_name="usage-ingest keys")
     try:
         settings = load(Settings)
     except Misconfigured as exc:

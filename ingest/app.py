@@ -9,9 +9,11 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from ingest import idempotency
 from ingest.admission import Admission
-from ingest.body import BodyLimits, check_head
-from ingest.handlers import Handlers, Publisher
+from ingest.body import JSON, NDJSON, BodyLimits, check_head
+from ingest.handlers import Handlers, HasAccess, Operation, Publisher
+from ingest.limits import RateLimit, RateLimits, RatePolicy
 from ingest.protocol import JsonSite
 from ingest.record import Window
 from ingest.settings import Settings
@@ -20,33 +22,49 @@ from runtime.supervision import Misconfigured
 log = structlog.get_logger(__name__)
 
 USAGE_PATH: Final = "/api/billing/public/projects/{projectId}/usage"
+BATCH_PATH: Final = f"{USAGE_PATH}/batch"
 
 
-def create_handlers(settings: Settings, publisher: Publisher) -> Handlers:
+def create_handlers(settings: Settings, publisher: Publisher, credentials: HasAccess) -> Handlers:
     """Give the handlers their limits."""
     return Handlers(
         publisher=publisher,
         admission=Admission(settings.max_waiting_bytes),
-        limits=BodyLimits(settings.max_body_bytes, settings.body_timeout),
+        credentials=credentials,
+        rates=RateLimits(
+            project=_rate_limit("project", settings.rate_per_project, settings.burst_per_project),
+            credential=_rate_limit("credential", settings.rate_per_credential, settings.burst_per_credential),
+        ),
         window=Window(
             ahead=timedelta(seconds=settings.timestamp_seconds_ahead), back=timedelta(days=settings.timestamp_days_back)
         ),
+        single=Operation(BodyLimits(settings.max_body_bytes, settings.body_timeout), idempotency.LONGEST),
+        batch=Operation(
+            BodyLimits(settings.batch_body_bytes, settings.body_timeout, (JSON, NDJSON)), idempotency.LONGEST_FOR_BATCH
+        ),
+        batch_records=settings.batch_records,
     )
+
+
+def _rate_limit(name: str, rate: float, burst: int) -> RateLimit | None:
+    return RateLimit(RatePolicy(name, rate, burst)) if rate else None
 
 
 def create_app(handlers: Handlers) -> web.Application:
     """Wire the routes."""
     app = web.Application(middlewares=[handlers.envelope])
-    app.router.add_post(USAGE_PATH, handlers.record_usage, expect_handler=_expect_of(handlers.limits))
+    app.router.add_post(USAGE_PATH, handlers.record_usage, expect_handler=_expect_of(handlers, handlers.single))
+    app.router.add_post(BATCH_PATH, handlers.record_batch, expect_handler=_expect_of(handlers, handlers.batch))
     app.router.add_get("/healthz", handlers.healthz)
     app.router.add_get("/readyz", handlers.readyz)
     return app
 
 
-def _expect_of(limits: BodyLimits) -> Callable[[web.Request], Awaitable[None]]:
+def _expect_of(handlers: Handlers, operation: Operation) -> Callable[[web.Request], Awaitable[None]]:
     async def expect(request: web.Request) -> None:
-        """Invite the body only when the headers promise one that is wanted."""
-        check_head(request, limits)
+        """Invite the body only when the headers promise one that is wanted, from somebody who may send it."""
+        check_head(request, operation.limits)
+        handlers.identify(request)
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
 

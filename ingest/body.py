@@ -8,7 +8,8 @@ from typing import Final
 from aiohttp import StreamReader, web
 
 _GZIP_WINDOW: Final = 31
-JSON: Final = frozenset({"application/json"})
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
 
 
 class BodyTooLarge(Exception):
@@ -29,10 +30,11 @@ class UnsupportedMediaType(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How large a body may be once inflated, and how many seconds it may take to arrive."""
+    """How large a body may be once inflated, how many seconds it may take to arrive, and which types it may have."""
 
     bytes: int
     seconds: float
+    types: tuple[str, ...] = (JSON,)
 
 
 def check_head(request: web.Request, limits: BodyLimits) -> int:
@@ -40,8 +42,8 @@ def check_head(request: web.Request, limits: BodyLimits) -> int:
 
     Raises UnsupportedMediaType, BodyTooLarge.
     """
-    if request.content_type not in JSON or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
-        raise UnsupportedMediaType("Content-Type must be application/json, in UTF-8")
+    if request.content_type not in limits.types or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+        raise UnsupportedMediaType(f"Content-Type must be {' or '.join(limits.types)}, in UTF-8")
     if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip"}:
         raise UnsupportedMediaType("Content-Encoding must be identity or gzip")
     length = request.content_length
@@ -53,14 +55,7 @@ def check_head(request: web.Request, limits: BodyLimits) -> int:
 
 
 async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
-    """Read and inflate the body; raises BodyTooLarge, BodyTimeout, BadEncoding."""
-    body = await _read(request, limits)
-    if request.headers.get("Content-Encoding", "identity").lower() == "gzip":
-        return _inflate(body, limits)
-    return body
-
-
-async def _read(request: web.Request, limits: BodyLimits) -> bytes:
+    """Read the body as it is sent, deflated or not; raises BodyTooLarge, BodyTimeout, BadEncoding."""
     stream = request.content
     try:
         if stream.is_eof():  # the usual case: head and body came together
@@ -74,6 +69,13 @@ async def _read(request: web.Request, limits: BodyLimits) -> bytes:
         raise BadEncoding("the body's framing is broken") from exc
     if len(body) > limits.bytes:
         raise _too_large(limits)
+    return body
+
+
+def decode_body(request: web.Request, body: bytes, limits: BodyLimits) -> bytes:
+    """Undo the body's Content-Encoding; raises BodyTooLarge, BadEncoding."""
+    if request.headers.get("Content-Encoding", "identity").lower() == "gzip":
+        return _inflate(body, limits)
     return body
 
 

@@ -15,7 +15,10 @@ from contract.event import NotJson, encode_json
 from contract.fields import format_timestamp
 from contract.publisher import NotConfirmed, Refused
 from ingest.admission import Overloaded
+from ingest.auth import Forbidden, Unauthorized
+from ingest.batch import BatchTooLarge
 from ingest.body import BadEncoding, BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from ingest.limits import RateLimited
 from ingest.record import InvalidRecord
 
 
@@ -55,13 +58,17 @@ ANSWERS: Final[Mapping[type[Exception], Answer]] = {
     InvalidRecord: Answer(400, "VALIDATION_ERROR"),
     BadEncoding: Answer(400, "INVALID_JSON", close=True),
     MalformedRequest: Answer(400, "VALIDATION_ERROR", close=True),
+    Unauthorized: Answer(401, "UNAUTHORIZED", close=True),
+    Forbidden: Answer(403, "FORBIDDEN", close=True),
     web.HTTPNotFound: Answer(404, "NOT_FOUND"),
     web.HTTPMethodNotAllowed: Answer(405, "METHOD_NOT_ALLOWED"),
     web.HTTPExpectationFailed: Answer(417, "VALIDATION_ERROR", close=True),
     BodyTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
     HeadTimeout: Answer(408, "REQUEST_TIMEOUT", close=True),
     BodyTooLarge: Answer(413, "PAYLOAD_TOO_LARGE", close=True),
+    BatchTooLarge: Answer(413, "PAYLOAD_TOO_LARGE"),
     UnsupportedMediaType: Answer(415, "UNSUPPORTED_MEDIA_TYPE", close=True),
+    RateLimited: Answer(429, "RATE_LIMITED"),
     Overloaded: Answer(503, "UNAVAILABLE", retry=True, close=True),
     BrokerUnavailable: _UNAVAILABLE,
     NotConfirmed: _UNAVAILABLE,
@@ -103,6 +110,8 @@ def error_response(exc: BaseException, *, path: str, request_id: str) -> web.Res
         response.headers["Retry-After"] = RETRY_AFTER
     if answer.close:
         response.force_close()
+    if isinstance(exc, Unauthorized | RateLimited):
+        response.headers.update(exc.headers)
     if isinstance(exc, web.HTTPMethodNotAllowed):
         response.headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
     return response

@@ -8,10 +8,16 @@ from typing import Final, Protocol
 import structlog
 from aiohttp import web
 
+from contract.event import encode_json
+from contract.fields import truncate
+from ingest import idempotency
 from ingest.admission import Admission
-from ingest.body import BodyLimits, check_head, read_body
-from ingest.errors import ANSWERS, Unready, error_response, request_id_of
-from ingest.record import Record, Window, parse_project_id
+from ingest.auth import Access, Caller, Claim
+from ingest.batch import Judged, judge, parse_atomic, parse_batch
+from ingest.body import JSON, NDJSON, BodyLimits, UnsupportedMediaType, check_head, decode_body, read_body
+from ingest.errors import ANSWERS, Unready, answer_to, error_response, request_id_of
+from ingest.limits import RateLimits
+from ingest.record import Receipt, Record, Window, parse_project_id
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +27,12 @@ RECORDED: Final = b'{"message": "Usage recorded successfully"}'
 _EXPECTED: Final = tuple(ANSWERS)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class HasAccess(Protocol):
+    """Where the access in force is found; it is replaced when credentials change, so it is asked each time."""
+
+    access: Access
 
 
 class Publisher(Protocol):
@@ -34,24 +46,88 @@ class Publisher(Protocol):
         """Return when the events are confirmed; raises BrokerUnavailable, Refused, NotConfirmed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A request that was read, from a caller who may record for its project."""
+
+    receipt: Receipt
+    caller: Caller
+    body: bytes
+    key: str | None
+    """The idempotency key for a record that has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What the two ways to record differ in."""
+
+    limits: BodyLimits
+    longest_key: int
+
+
 @dataclass(slots=True)
 class Handlers:
     """The public operations, with what they need."""
 
     publisher: Publisher
     admission: Admission
-    limits: BodyLimits
+    credentials: HasAccess
+    rates: RateLimits
     window: Window
+    single: Operation
+    batch: Operation
+    batch_records: int
     draining: bool = False
 
     async def record_usage(self, request: web.Request) -> web.Response:
         """One record in, its event confirmed by the broker, 200."""
-        with self.admission.admit(check_head(request, self.limits)):
-            project_id = parse_project_id(request.match_info["projectId"])
-            body = await read_body(request, self.limits)
-            event = Record.parse(body).accept(project_id, now=datetime.now(UTC), window=self.window)
+        with self.admission.admit(check_head(request, self.single.limits)):
+            received = await self._receive(request, self.single)
+            record = Record.parse(received.body)
+            # A signed body's key is as good as the signed webhook-id; an unsigned header must not contradict it.
+            is_signed = received.caller.default_key is not None
+            key = (record.key or received.key) if is_signed else idempotency.agree(record.key, received.key)
+            event = record.accept(received.receipt, key=key)
+            self._count(received, 1)
             await self.publisher.publish([event.to_wire()])
         return web.Response(body=RECORDED, content_type="application/json", headers={"Usage-Id": str(event.id)})
+
+    async def record_batch(self, request: web.Request) -> web.Response:
+        """Many records in, the events of the good ones confirmed together, 200 with what is wrong with the others."""
+        with self.admission.admit(check_head(request, self.batch.limits)):
+            atomic = parse_atomic(request.query)
+            received = await self._receive(request, self.batch)
+            ndjson = request.content_type == NDJSON
+            if ndjson and received.caller.default_key is not None:
+                # The type is not signed: a signed single record, replayed here as one line, would count again.
+                raise UnsupportedMediaType(f"a signed batch must be {JSON}")
+            entries = parse_batch(received.body, ndjson=ndjson, most=self.batch_records)
+            judged = judge(entries, received.receipt, key=received.key)
+            if judged.errors and (atomic or not judged.events):
+                raise judged.as_refusal()
+            self._count(received, len(judged.events))
+            await self.publisher.publish([event.to_wire() for event in judged.events])
+        return web.Response(body=encode_json(_report(judged)), content_type="application/json")
+
+    def identify(self, request: web.Request) -> tuple[str, Claim]:
+        """Decide by the head alone: for which project, and who claims to send it.
+
+        Raises InvalidRecord, Unauthorized, Forbidden.
+        """
+        project_id = parse_project_id(request.match_info["projectId"])
+        return project_id, self.credentials.access.check_headers(request.headers, project_id, datetime.now(UTC))
+
+    async def _receive(self, request: web.Request, operation: Operation) -> Received:
+        project_id, claim = self.identify(request)
+        header = idempotency.parse_header(request.headers.getall(idempotency.HEADER, ()), longest=operation.longest_key)
+        body = await read_body(request, operation.limits)
+        caller = claim.prove(body)  # as it was sent: nothing unproved is inflated
+        receipt = Receipt(project_id, truncate(datetime.now(UTC)), self.window, authenticated=caller.authenticated)
+        key = caller.key_beside(header, longest=operation.longest_key)
+        return Received(receipt, caller, decode_body(request, body, operation.limits), key)
+
+    def _count(self, received: Received, records: int) -> None:
+        self.rates.take(received.receipt.project_id, received.caller.credential, records)
 
     async def healthz(self, _: web.Request) -> web.Response:
         """This process answers."""
@@ -84,3 +160,12 @@ class Handlers:
         if self.draining:
             response.force_close()
         return response
+
+
+def _report(judged: Judged) -> dict[str, object]:
+    """What became of a batch, as its sender is told."""
+    errors = [
+        {"index": index, "code": answer_to(error).code, "details": getattr(error, "details", str(error))}
+        for index, error in judged.errors.items()
+    ]
+    return {"accepted": len(judged.events), "rejected": len(errors), "errors": errors}

@@ -9,7 +9,7 @@ import uuid_utils.compat as uuid_utils
 from pydantic import TypeAdapter, ValidationError
 
 from contract.event import Source, UsageEvent, event_id, parse_json
-from contract.fields import RULES, Fields, ProjectId, explain, strict_adapter, truncate
+from contract.fields import RULES, Fields, ProjectId, explain, strict_adapter
 
 _RECORD: Final = strict_adapter(Fields)
 _PROJECT_ID: Final[TypeAdapter[str]] = TypeAdapter(ProjectId)
@@ -47,6 +47,16 @@ def parse_project_id(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """The circumstances under which records were received: for which project, when, from whom."""
+
+    project_id: str
+    at: datetime
+    window: Window
+    authenticated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a client sent, with every field checked by itself."""
 
@@ -54,33 +64,41 @@ class Record:
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Read a record; raises NotJson, InvalidRecord."""
+        """Read a record from JSON; raises NotJson, InvalidRecord."""
+        return cls.of(parse_json(body))
+
+    @classmethod
+    def of(cls, item: object) -> Self:
+        """Read a record from parsed JSON; raises InvalidRecord."""
         try:
-            return cls(_RECORD.validate_python(parse_json(body)))
+            return cls(_RECORD.validate_python(item))
         except ValidationError as exc:
             raise InvalidRecord(explain(exc, Fields)) from exc
 
-    def accept(self, project_id: str, *, now: datetime, window: Window) -> UsageEvent:
-        """Give the record its identity, for ever.
+    @property
+    def key(self) -> str | None:
+        """The idempotency key in the record itself."""
+        return self.fields.get("idempotencyKey")
+
+    def accept(self, receipt: Receipt, *, key: str | None) -> UsageEvent:
+        """Give the record its identity, for ever: that of `key` within the project, or one of its own.
 
         Raises InvalidRecord for what only HTTP refuses: a negative quantity from a caller nobody authenticated, and
         a timestamp outside the window.
         """
         fields = self.fields
-        if fields["quantity"] < 0:
+        if fields["quantity"] < 0 and not receipt.authenticated:
             raise InvalidRecord({"quantity": "must not be negative: a correction needs an authenticated caller"})
-        received_at = truncate(now)
         timestamp = fields.get("timestamp")
         if timestamp is not None:
-            window.check(timestamp, received_at)
-        key = fields.get("idempotencyKey")
+            receipt.window.check(timestamp, receipt.at)
         return UsageEvent(
-            id=uuid_utils.uuid7() if key is None else event_id(project_id, key),
-            project_id=project_id,
+            id=uuid_utils.uuid7() if key is None else event_id(receipt.project_id, key),
+            project_id=receipt.project_id,
             email=fields["email"],
             metric=fields["metric"],
             quantity=fields["quantity"],
-            received_at=received_at,
+            received_at=receipt.at,
             source=Source.HTTP,
             timestamp=timestamp,
             idempotency_key=key,

@@ -18,6 +18,7 @@ from ingest.body import (
     BodyTooLarge,
     UnsupportedMediaType,
     check_head,
+    decode_body,
     read_body,
 )
 
@@ -44,7 +45,11 @@ def post(*chunks: bytes, ended: bool = True, **headers: str) -> web.Request:
 
 
 async def inflated(body: bytes, limits: BodyLimits = LIMITS) -> bytes:
-    return await read_body(post(body, Content_Encoding="gzip"), limits)
+    return await decoded(post(body, Content_Encoding="gzip"), limits)
+
+
+async def decoded(request: web.Request, limits: BodyLimits) -> bytes:
+    return decode_body(request, await read_body(request, limits), limits)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +188,7 @@ async def test_a_bomb_is_never_inflated_beyond_the_limit() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(BodyTooLarge):
-            await read_body(request, limits)
+            await decoded(request, limits)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

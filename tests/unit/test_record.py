@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.event import NotJson, Source, UsageEvent, decode
-from contract.fields import RULES
-from ingest.record import InvalidRecord, Record, Window, parse_project_id
+from contract.fields import RULES, truncate
+from ingest.record import InvalidRecord, Receipt, Record, Window, parse_project_id
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 WINDOW = Window(ahead=timedelta(minutes=5), back=timedelta(days=35))
@@ -19,8 +19,12 @@ EXAMPLE: dict[str, Any] = {"email": "amari_koss69@northwind.dev", "metric": "pro
 
 
 def accept(changes: dict[str, Any] | None = None, project_id: str = "proj_nCBo0AB7UWpj", **more: Any) -> UsageEvent:
-    body = json.dumps({**EXAMPLE, **(changes or {}), **more}).encode()
-    return Record.parse(body).accept(project_id, now=NOW, window=WINDOW)
+    return received(json.dumps({**EXAMPLE, **(changes or {}), **more}).encode(), project_id)
+
+
+def received(body: bytes, project_id: str = "p", *, at: datetime = NOW) -> UsageEvent:
+    record = Record.parse(body)
+    return record.accept(Receipt(project_id, truncate(at), WINDOW), key=record.key)
 
 
 def details(**changes: Any) -> dict[str, str]:
@@ -65,9 +69,7 @@ def test_a_record_with_a_key_gets_the_same_id_each_time() -> None:
 
 def test_a_retry_without_a_timestamp_has_the_same_content() -> None:
     body = json.dumps({**EXAMPLE, "idempotencyKey": "k"}).encode()
-    first, second = (
-        Record.parse(body).accept("p", now=NOW + timedelta(seconds=delay), window=WINDOW) for delay in (0, 3600)
-    )
+    first, second = (received(body, at=NOW + timedelta(seconds=delay)) for delay in (0, 3600))
     assert first.received_at != second.received_at
     assert first.content == second.content
 
@@ -78,7 +80,7 @@ def test_a_retry_is_the_same_event_for_the_worker_whenever_the_first_one_arrived
     # when both have travelled through the queue
     first, second = (
         decode(
-            Record.parse(body).accept("p", now=NOW + timedelta(seconds=delay), window=WINDOW).to_wire(),
+            received(body, at=NOW + timedelta(seconds=delay)).to_wire(),
             source=Source.HTTP,
             now=NOW,
         ).events[0]
@@ -94,7 +96,7 @@ def test_a_retry_is_the_same_event_for_the_worker_whenever_the_first_one_arrived
 def test_zero_and_positive_quantities_are_accepted(quantity: str) -> None:
     for spelling in (f'"{quantity}"', quantity):
         body = json.dumps(EXAMPLE).replace("195.84", spelling).encode()
-        event = Record.parse(body).accept("p", now=NOW, window=WINDOW)
+        event = received(body)
         assert event.quantity == abs(Decimal(quantity))
         assert not event.quantity.is_signed()
 
