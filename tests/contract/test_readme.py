@@ -19,7 +19,8 @@ from runtime.settings import ProcessSettings
 from tests.support.pair import Pair
 from tests.support.waiting import eventually
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 Database = AsyncDatabase[dict[str, Any]]
 
@@ -59,7 +60,7 @@ def test_the_identity_example_is_right() -> None:
 
 def test_the_tests_that_prove_the_guarantees_exist() -> None:
     for path in set(re.findall(r"`(tests/[a-z_/]+\.py)`", README)):
-        assert (Path(__file__).parents[2] / path).is_file(), path
+        assert (ROOT / path).is_file(), path
 
 
 async def test_the_curl_line_answers_what_readme_says(pair: Pair, database: Database) -> None:
@@ -71,9 +72,16 @@ async def test_the_curl_line_answers_what_readme_says(pair: Pair, database: Data
     await eventually(lambda: database.events.count_documents({"metric": "program quantify"}))
 
 
-async def test_the_producer_example_is_stored(pair: Pair, database: Database) -> None:
-    environment = {**os.environ, "AMQP_URL": pair.site.amqp_url}
-    example = [sys.executable, "-c", code("python", "usage.direct")]
+@pytest.mark.parametrize(("containing", "key"), [("aio_pika", "order-42"), ("UsageProducer", "order-43")])
+async def test_a_producer_example_is_stored(containing: str, key: str, pair: Pair, database: Database) -> None:
+    environment = {**os.environ, "AMQP_URL": pair.site.amqp_url, "PYTHONPATH": str(ROOT)}
+    example = [sys.executable, "-c", code("python", containing)]
     subprocess.run(example, env=environment, check=True, timeout=30)  # noqa: ASYNC221
-    expected = {"_id": event_id("proj_nCBo0AB7UWpj", "order-42"), "source": "queue"}
+    expected = {"_id": event_id("proj_nCBo0AB7UWpj", key), "source": "queue"}
     await eventually(lambda: database.events.find_one(expected))
+
+
+async def test_the_sdk_example_prints_what_the_sdk_returns(pair: Pair) -> None:
+    example = code("python", "mudbase").replace("http://127.0.0.1:8080", pair.url)
+    completed = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=30)  # noqa: ASYNC221
+    assert completed.stdout == "Usage recorded successfully\n"
