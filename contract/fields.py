@@ -11,10 +11,12 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    Field,
     PlainValidator,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     with_config,
 )
 from pydantic_core import ErrorDetails
@@ -37,7 +39,7 @@ _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}", re.ASCII | re.IGNORECASE)
-_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_CANONICAL_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 
 # The pattern of the HTML standard, section "Valid e-mail address".
 _EMAIL = (
@@ -49,6 +51,12 @@ PROPERTIES_LIMIT: Final = 50
 _PROPERTY_NAME = re.compile(r"[^.$\x00]{1,40}")
 _PROPERTY_TEXT_LIMIT = 500
 _INT64 = range(-(2**63), 2**63)
+
+# For patterns in JSON Schema, which have no categories: what is trimmed, category Cc, and what else does not print
+# (of the rarer format characters and the unassigned code points only the validator knows).
+_SPACE = r"\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = r"\u0000-\u001f\u007f-\u009f"
+_INVISIBLE = r"\u00a0\u00ad\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ue000-\uf8ff\ufeff"
 
 PropertyValue = str | bool | int | Decimal
 FieldsT = TypeVar("FieldsT")
@@ -169,14 +177,61 @@ Email = Annotated[str, StringConstraints(strict=True, max_length=254, pattern=_E
 Metric = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=128, pattern=r"^\P{Cc}*$"),
+    # The rule as seen before trimming.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"^[{_SPACE}]*[^{_SPACE}{_CONTROL}]([^{_CONTROL}]{{0,126}}[^{_SPACE}{_CONTROL}])?[{_SPACE}]*$",
+        }
+    ),
 ]
-Quantity = Annotated[Decimal, PlainValidator(parse_quantity)]
+Quantity = Annotated[
+    Decimal,
+    PlainValidator(parse_quantity),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                # Most readers go through float, where the largest quantities become the limit itself.
+                {"type": "number", "minimum": -int(QUANTITY_LIMIT), "maximum": int(QUANTITY_LIMIT)},
+                {"type": "string", "maxLength": _JSON_NUMBER_MAX_LENGTH, "pattern": f"^{_JSON_NUMBER.pattern}$"},
+            ]
+        }
+    ),
+]
 IdempotencyKey = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=255), AfterValidator(_printable)
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=255),
+    AfterValidator(_printable),
+    Field(json_schema_extra={"pattern": f"^[^{_CONTROL}{_INVISIBLE}]*$"}),
 ]
-Timestamp = Annotated[datetime, PlainValidator(parse_timestamp)]
-Properties = Annotated[dict[str, PropertyValue], PlainValidator(parse_properties)]
-EventId = Annotated[UUID, PlainValidator(_parse_id)]
+Timestamp = Annotated[
+    datetime,
+    PlainValidator(parse_timestamp),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{_RFC3339.pattern}$"}),
+]
+Properties = Annotated[
+    dict[str, PropertyValue],
+    PlainValidator(parse_properties),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": PROPERTIES_LIMIT,
+            "propertyNames": {"pattern": f"^{_PROPERTY_NAME.pattern}$"},
+            "additionalProperties": {
+                "anyOf": [
+                    {"type": "string", "maxLength": _PROPERTY_TEXT_LIMIT},
+                    {"type": "boolean"},
+                    {"type": "number", "minimum": _INT64[0], "maximum": _INT64[-1]},
+                ]
+            },
+        }
+    ),
+]
+EventId = Annotated[
+    UUID,
+    PlainValidator(_parse_id),
+    WithJsonSchema({"type": "string", "format": "uuid", "pattern": f"^{_CANONICAL_UUID.pattern}$"}),
+]
 
 RULES: Final[Mapping[str, str]] = {
     "projectId": "must be 1 to 64 letters, digits, '_' or '-'",
@@ -207,6 +262,20 @@ class Fields(TypedDict):
 def strict_adapter(fields: type[FieldsT]) -> TypeAdapter[FieldsT]:
     """Return a validator of exactly these fields: anything else in the object is an error."""
     return TypeAdapter(with_config(ConfigDict(extra="forbid"))(fields))
+
+
+def json_schema(fields: type[Any]) -> dict[str, Any]:
+    """The same validator as JSON Schema 2020-12, as far as that can say it: it never refuses what the rules take."""
+    schema = strict_adapter(fields).json_schema()
+    return {
+        "type": "object",
+        "additionalProperties": schema["additionalProperties"],
+        "required": schema["required"],
+        "properties": {
+            name: {"description": RULES[name], **{k: v for k, v in rule.items() if k != "title"}}
+            for name, rule in schema["properties"].items()
+        },
+    }
 
 
 EXPLAINED_FIELDS: Final = 20

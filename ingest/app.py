@@ -4,25 +4,24 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
 
 import structlog
 from aiohttp import web
 
-from ingest import idempotency
+from contract import asyncapi
+from ingest import idempotency, openapi
 from ingest.admission import Admission
 from ingest.body import JSON, NDJSON, BodyLimits, check_head
+from ingest.documents import serve
 from ingest.handlers import Handlers, HasAccess, Operation, Publisher
 from ingest.limits import RateLimit, RateLimits, RatePolicy
+from ingest.openapi import BATCH_PATH, USAGE_PATH
 from ingest.protocol import JsonSite
 from ingest.record import Window
 from ingest.settings import Settings
 from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
-
-USAGE_PATH: Final = "/api/billing/public/projects/{projectId}/usage"
-BATCH_PATH: Final = f"{USAGE_PATH}/batch"
 
 
 def create_handlers(settings: Settings, publisher: Publisher, credentials: HasAccess) -> Handlers:
@@ -57,12 +56,19 @@ def create_app(handlers: Handlers) -> web.Application:
     app.router.add_post(BATCH_PATH, handlers.record_batch, expect_handler=_expect_of(handlers, handlers.batch))
     app.router.add_get("/healthz", handlers.healthz)
     app.router.add_get("/readyz", handlers.readyz)
+    described = openapi.document(
+        handlers.single, handlers.batch, handlers.batch_records, handlers.credentials.access.modes
+    )
+    app.router.add_get("/openapi.json", serve(described))
+    app.router.add_get("/asyncapi.json", serve(asyncapi.document()))
     return app
 
 
 def _expect_of(handlers: Handlers, operation: Operation) -> Callable[[web.Request], Awaitable[None]]:
     async def expect(request: web.Request) -> None:
         """Invite the body only when the headers promise one that is wanted, from somebody who may send it."""
+        if request.headers.get("Expect", "").lower() != "100-continue":
+            raise web.HTTPExpectationFailed
         check_head(request, operation.limits)
         handlers.identify(request)
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -101,5 +101,6 @@ def _read_entry(item: Any) -> Entry:
 
 def _details(error: NotJson | InvalidRecord) -> dict[str, str]:
     if isinstance(error, InvalidRecord):
-        return {f".{name}": sentence for name, sentence in error.details.items()}
+        # What is no object has no field to name.
+        return {"" if name == "body" else f".{name}": sentence for name, sentence in error.details.items()}
     return {"": f"must be JSON: {error}"}

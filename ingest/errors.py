@@ -80,13 +80,13 @@ ANSWERS: Final[Mapping[type[Exception], Answer]] = {
 _BUG: Final = Answer(500, "INTERNAL_ERROR", close=True)
 
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """Take the request's id from its headers, or make one."""
     given = headers.get("X-Request-Id")
-    return given if given is not None and _REQUEST_ID.fullmatch(given) else str(uuid7())
+    return given if given is not None and REQUEST_ID.fullmatch(given) else str(uuid7())
 
 
 def answer_to(exc: BaseException) -> Answer:

@@ -1,0 +1,312 @@
+"""The HTTP contract, as an OpenAPI document."""
+
+import json
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from inspect import cleandoc
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from contract.connection import BrokerUnavailable
+from contract.event import NotJson
+from contract.fields import RULES, Fields, ProjectId, json_schema
+from contract.publisher import NotConfirmed, Refused
+from ingest import idempotency
+from ingest.admission import Overloaded
+from ingest.auth import SIGNATURE_HEADERS, Forbidden, Modes, Unauthorized
+from ingest.batch import BatchTooLarge
+from ingest.body import JSON, NDJSON, BadEncoding, BodyLimits, BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from ingest.errors import ANSWERS, REQUEST_ID, HeadTimeout, MalformedRequest, Unready
+from ingest.handlers import RECORDED, Operation
+from ingest.limits import RateLimited
+from ingest.record import InvalidRecord
+
+Object = dict[str, Any]
+
+USAGE_PATH: Final = "/api/billing/public/projects/{projectId}/usage"
+BATCH_PATH: Final = f"{USAGE_PATH}/batch"
+
+# Which exceptions an operation can end with; status, code and headers follow from them.
+_AT_THE_DOOR: Final = (
+    MalformedRequest,
+    HeadTimeout,
+    web.HTTPNotFound,
+    web.HTTPMethodNotAllowed,
+    web.HTTPExpectationFailed,
+)
+_READING: Final = (UnsupportedMediaType, BodyTooLarge, BodyTimeout, BadEncoding, NotJson, InvalidRecord)
+_ACCESS: Final = (Unauthorized, Forbidden, RateLimited)
+_PUBLISHING: Final = (Overloaded, BrokerUnavailable, NotConfirmed, Refused)
+_RECORDING: Final = (*_AT_THE_DOOR, *_ACCESS, *_READING, *_PUBLISHING)
+
+_HEADERS_BESIDE: Final[Mapping[type[Exception], tuple[str, ...]]] = {
+    Unauthorized: ("WWW-Authenticate",),
+    RateLimited: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    web.HTTPMethodNotAllowed: ("Allow",),
+}
+
+_EXAMPLE: Final = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
+_EXAMPLE_ONCE: Final = {**_EXAMPLE, "idempotencyKey": "order-42"}
+_EXAMPLE_PROJECT: Final = "proj_nCBo0AB7UWpj"
+
+REQUEST_ID_PATTERN: Final = f"^{REQUEST_ID.pattern}$"
+
+
+def document(single: Operation, batch: Operation, batch_records: int, modes: Modes) -> Object:
+    """Describe the public port as it is set up: how large bodies may be, which credentials are asked for."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "usage-ingest",
+            "version": "1",
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+            "description": "Metered usage for billing. A 200 means that the record is on disk; with an idempotency "
+            "key it counts once however often it is sent.",
+        },
+        "paths": {
+            USAGE_PATH: {"parameters": _PROJECT, "post": _record_usage(single, modes)},
+            BATCH_PATH: {"parameters": _PROJECT, "post": _record_batch(batch, batch_records, modes)},
+            "/healthz": {"get": _status("healthz", "Whether this process answers.", "ok")},
+            "/readyz": {"get": _status("readyz", "Whether the broker confirms.", "ready", Unready)},
+            "/openapi.json": {"get": _described("openapi", "This document.")},
+            "/asyncapi.json": {"get": _described("asyncapi", "The queue contract, as an AsyncAPI document.")},
+        },
+        "components": {
+            "schemas": {"Record": json_schema(Fields), "Error": _ERROR, "BatchReport": _BATCH_REPORT},
+            "headers": _HEADERS,
+            "securitySchemes": _SECURITY_SCHEMES,
+        },
+    }
+
+
+def _record_usage(single: Operation, modes: Modes) -> Object:
+    contents = {JSON: {"schema": _ref("schemas", "Record"), "examples": _examples(_EXAMPLE, _EXAMPLE_ONCE)}}
+    return {
+        "operationId": "recordUsage",
+        "summary": "Record the usage of one customer.",
+        "description": "Sent again after a 503 or a lost answer, a record without an idempotency key counts again.",
+        "security": _security(modes),
+        "parameters": _request_headers(single.longest_key),
+        "requestBody": _request_body(single.limits, contents),
+        "responses": {
+            "200": _success("On disk, and counted once.", _exactly(json.loads(RECORDED)), "Usage-Id"),
+            **_refusals(_RECORDING),
+        },
+    }
+
+
+def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
+    array = {"type": "array", "minItems": 1, "maxItems": records, "items": _ref("schemas", "Record")}
+    lines = "".join(json.dumps(record) + "\n" for record in (_EXAMPLE, _EXAMPLE_ONCE))
+    contents = {
+        JSON: {"schema": _closed({"events": array}), "examples": _examples({"events": [_EXAMPLE, _EXAMPLE_ONCE]})},
+        NDJSON: {
+            "schema": {"type": "string", "description": f"1 to {records} records, one on each line."},
+            "examples": _examples(lines),
+        },
+    }
+    return {
+        "operationId": "recordUsageBatch",
+        "summary": "Record usage in bulk.",
+        "description": "One wrong record does not sink the others: the answer says which were rejected, and why. To "
+        "retry, send the whole batch unchanged with the same key.",
+        "security": _security(modes),
+        "parameters": [_ATOMIC, *_request_headers(batch.longest_key)],
+        "requestBody": _request_body(batch.limits, contents),
+        "responses": {
+            "200": _success("The accepted records are on disk.", _ref("schemas", "BatchReport")),
+            **_refusals((*_RECORDING, BatchTooLarge)),
+        },
+    }
+
+
+def _status(operation_id: str, summary: str, word: str, *raised: type[Exception]) -> Object:
+    answer = _exactly({"status": word})
+    return _get(operation_id, summary, _success(summary, answer), raised)
+
+
+def _described(operation_id: str, summary: str) -> Object:
+    return _get(operation_id, summary, _success(summary, {"type": "object"}), ())
+
+
+def _get(operation_id: str, summary: str, success: Object, raised: Iterable[type[Exception]]) -> Object:
+    return {
+        "operationId": operation_id,
+        "summary": summary,
+        "security": [],
+        "responses": {"200": success, **_refusals((*_AT_THE_DOOR, *raised))},
+    }
+
+
+def _success(description: str, schema: Object, *headers: str) -> Object:
+    return _response(description, schema, ("X-Request-Id", *headers))
+
+
+def _refusals(kinds: Iterable[type[Exception]]) -> Object:
+    """One response for each status that these exceptions are answered with."""
+    by_status: dict[int, list[type[Exception]]] = {}
+    for kind in kinds:
+        by_status.setdefault(ANSWERS[kind].status, []).append(kind)
+    return {str(status): _refusal(by_status[status]) for status in sorted(by_status)}
+
+
+def _refusal(kinds: list[type[Exception]]) -> Object:
+    codes = dict.fromkeys(ANSWERS[kind].code for kind in kinds)
+    schema = {**_ref("schemas", "Error"), "properties": {"code": {"enum": list(codes)}}}
+    beside = dict.fromkeys(name for kind in kinds for name in _headers_beside(kind))
+    return _response(" ".join(dict.fromkeys(map(_meaning, kinds))), schema, ("X-Request-Id", *beside))
+
+
+def _headers_beside(kind: type[Exception]) -> tuple[str, ...]:
+    return _HEADERS_BESIDE.get(kind, ("Retry-After",) if ANSWERS[kind].retry else ())
+
+
+def _meaning(kind: type[Exception]) -> str:
+    """Our exceptions say what happened, in the first paragraph; for aiohttp's, the status does."""
+    if kind.__doc__ and not issubclass(kind, web.HTTPException):
+        return cleandoc(kind.__doc__).partition("\n\n")[0]
+    return f"{HTTPStatus(ANSWERS[kind].status).phrase}."
+
+
+def _response(description: str, schema: Object, headers: Iterable[str]) -> Object:
+    return {
+        "description": description,
+        "headers": {name: _ref("headers", name) for name in headers},
+        "content": {JSON: {"schema": schema}},
+    }
+
+
+def _request_body(limits: BodyLimits, contents: Object) -> Object:
+    return {
+        "required": True,
+        "description": f"At most {limits.bytes} bytes, also once inflated, within {limits.seconds:g} seconds.",
+        "content": {kind: contents[kind] for kind in limits.types},
+    }
+
+
+def _request_headers(longest_key: int) -> list[Object]:
+    """All but Content-Type and Authorization, which OpenAPI says elsewhere."""
+    return [
+        {
+            "name": idempotency.HEADER,
+            "in": "header",
+            "description": f"A key of 1 to {longest_key} printable ASCII characters, bare or as a quoted string. A "
+            "record's own idempotencyKey stands for it; within a project, one key is one event.",
+            "schema": {"type": "string", "pattern": _key_pattern(longest_key)},
+            "example": "order-42",
+        },
+        {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": f"Comes back with the answer when it matches {REQUEST_ID_PATTERN}; else one is made.",
+            "schema": {"type": "string"},
+        },
+        {"name": "Content-Encoding", "in": "header", "schema": {"type": "string", "enum": ["identity", "gzip"]}},
+    ]
+
+
+def _key_pattern(longest: int) -> str:
+    bare = rf"[!#-~]([ -~]{{0,{longest - 2}}}[!-~])?"
+    quoted = rf'"([ !#-\[\]-~]|\\["\\]){{1,{longest}}}"'
+    return f"^({bare}|{quoted})$"
+
+
+def _security(modes: Modes) -> list[Object]:
+    """The ways in, any of which will do; the empty one is to send no credential."""
+    ways: list[Object] = [{}] if modes.open else []
+    if modes.api_key:
+        ways += [{"apiKey": []}, {"bearer": []}]
+    if modes.signature:
+        ways.append({name: [] for name in SIGNATURE_HEADERS})
+    return ways
+
+
+def _closed(properties: Object) -> Object:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
+def _exactly(value: Object) -> Object:
+    return _closed({name: {"const": item} for name, item in value.items()})
+
+
+def _examples(*values: object) -> Object:
+    return {f"example{number}": {"value": value} for number, value in enumerate(values, 1)}
+
+
+def _ref(kind: str, name: str) -> Object:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def _header(description: str, **schema: object) -> Object:
+    return {"description": description, "required": True, "schema": {"type": "string", **schema}}
+
+
+_PROJECT: Final = [
+    {
+        "name": "projectId",
+        "in": "path",
+        "required": True,
+        "description": f"{RULES['projectId']}; 24 hexadecimal digits are an ObjectId, in either case.",
+        "schema": TypeAdapter(ProjectId).json_schema(),
+        "example": _EXAMPLE_PROJECT,
+    }
+]
+
+_ATOMIC: Final = {
+    "name": "atomic",
+    "in": "query",
+    "description": "With true, one wrong record is a 400, and nothing is recorded.",
+    "schema": {"type": "boolean", "default": False},
+}
+
+_SENTENCES: Final = {"type": "object", "additionalProperties": {"type": "string"}}
+_DETAILS: Final = {"anyOf": [_SENTENCES, {"type": "string"}], "description": "For each wrong field what it must be."}
+_CODE: Final = {"type": "string", "enum": list(dict.fromkeys(answer.code for answer in ANSWERS.values()))}
+
+_ERROR: Final = _closed(
+    {
+        "error": {"type": "string", "description": "A sentence that says what to do."},
+        "code": _CODE,
+        "details": _DETAILS,
+        "timestamp": {"type": "string", "format": "date-time"},
+        "path": {"type": "string"},
+        "requestId": {"type": "string", "pattern": REQUEST_ID_PATTERN},
+    }
+)
+
+_BATCH_REPORT: Final = _closed(
+    {
+        "accepted": {"type": "integer", "minimum": 1},
+        "rejected": {"type": "integer", "minimum": 0},
+        "errors": {
+            "type": "array",
+            "items": _closed({"index": {"type": "integer", "minimum": 0}, "code": _CODE, "details": _DETAILS}),
+        },
+    }
+)
+
+_HEADERS: Final = {
+    "X-Request-Id": _header("The request's id, as in an error's requestId.", pattern=REQUEST_ID_PATTERN),
+    "Usage-Id": _header("The event's id.", format="uuid"),
+    "Retry-After": _header("Seconds after which to try again.", pattern="^[0-9]+$"),
+    "Allow": _header("The methods that this path has."),
+    "WWW-Authenticate": _header("The credentials that are taken."),
+    "RateLimit": _header("What is left of the limit: records, and seconds until there are more."),
+    "RateLimit-Policy": _header("The limit: records, and seconds to regain them."),
+}
+
+_SECURITY_SCHEMES: Final[Object] = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The API key."},
+    **{
+        name: {"type": "apiKey", "in": "header", "name": name, "description": "A signature by Standard Webhooks."}
+        for name in SIGNATURE_HEADERS
+    },
+}
