@@ -12,6 +12,7 @@ import uuid_utils.compat as uuid_utils
 
 from contract import topology
 from contract.backoff import Backoff
+from contract.cancellation import end
 from contract.connection import BrokerUnavailable
 from contract.event import Source, UsageEvent
 from contract.fields import PropertyValue, format_timestamp
@@ -45,8 +46,7 @@ class UsageProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await end(self._running)
 
     async def record(
         self,

@@ -13,6 +13,7 @@ from pamqp.commands import Basic
 
 from contract import topology
 from contract.backoff import Backoff
+from contract.cancellation import end
 from contract.connection import (
     BrokerConnection,
     BrokerMisconfigured,
@@ -219,9 +220,7 @@ class Publisher:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*slots, *tasks):
-                task.cancel()
-            await asyncio.gather(*slots, *tasks, return_exceptions=True)
+            await end(*slots, *tasks)
         for task in done:
             task.result()
         # A new connection declares a missing queue, finds out whether a full one has room again, and opens for

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from contract.cancellation import end
 from contract.connection import BrokerMisconfigured
 from contract.publisher import GroupLimits, Publisher
 from ingest.app import create_handlers, listening
@@ -54,13 +55,11 @@ async def _running(publisher: Publisher, stop: asyncio.Event) -> AsyncIterator[N
     try:
         yield
     finally:
-        task.cancel()
-        try:
-            await task
-        except asyncio.CancelledError:
-            log.debug("publisher stopped")
-        except BrokerMisconfigured as exc:
+        await end(task)
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        if isinstance(exc, BrokerMisconfigured):
             raise Misconfigured(f"INGEST_AMQP_URL cannot be used: {exc}") from exc
+        raise exc
 
 
 def main() -> int:

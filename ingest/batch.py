@@ -50,8 +50,8 @@ def parse_atomic(query: Mapping[str, str]) -> bool:
     """Whether one bad record shall sink the batch: `?atomic=true`. Raises InvalidRecord for any other question."""
     if unknown := query.keys() - {"atomic"}:
         raise InvalidRecord(dict.fromkeys(sorted(unknown), "is not a known parameter; a batch has only atomic"))
-    if query.get("atomic", "false") not in {"true", "false"}:
-        raise InvalidRecord({"atomic": "must be true or false"})
+    if len(query) > 1 or query.get("atomic", "false") not in {"true", "false"}:
+        raise InvalidRecord({"atomic": "must be true or false, once"})
     return query.get("atomic") == "true"
 
 

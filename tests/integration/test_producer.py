@@ -44,10 +44,11 @@ async def test_records_of_many_tasks_travel_together_and_count_once_each(
     site: Site, queue: Queue, pair: Pair, database: Database
 ) -> None:
     await pair.worker.stop()
-    before = await queue.depth()
     async with UsageProducer(site.amqp_url) as usage:
-        ids = await asyncio.gather(*(usage.record("p", "a@example.com", "api_calls", 1) for _ in range(1000)))
-    assert len(set(ids)) == 1000
+        await usage.record("p", "a@example.com", "api_calls", 1)
+        before = await queue.depth()
+        ids = await asyncio.gather(*(usage.record("p", "a@example.com", "api_calls", 1) for _ in range(999)))
+    assert len(set(ids)) == 999
     assert await queue.depth() - before < 100
     pair.worker = await site.worker("second").start()
 
