@@ -4,7 +4,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
 
@@ -14,10 +13,9 @@ from contract.publisher import GroupLimits, Publisher
 from ingest.app import create_handlers, listening
 from ingest.credentials import Credentials
 from ingest.settings import Settings
-from runtime import logs
 from runtime.admin import serve_admin
-from runtime.settings import load
-from runtime.supervision import Misconfigured, refuse, run
+from runtime.process import run_process
+from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
 
@@ -68,12 +66,7 @@ def main() -> int:
         from ingest import keys  # noqa: PLC0415 - what the server does not need need not be loaded
 
         keys.app(args=sys.argv[2:], prog_name="usage-ingest keys")
-    try:
-        settings = load(Settings)
-    except Misconfigured as exc:
-        return refuse(exc)
-    logs.configure(settings.log_level)
-    return run(partial(serve, settings), drain_seconds=settings.drain_timeout)
+    return run_process(Settings, serve)
 
 
 if __name__ == "__main__":

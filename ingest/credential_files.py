@@ -31,7 +31,8 @@ from pydantic_core import ErrorDetails
 from contract.event import NotJson, encode_json, parse_json
 from contract.fields import RULES as FIELD_RULES
 from contract.fields import ProjectId, Timestamp, format_timestamp
-from ingest.auth import KEY_ID_LENGTH, ApiKey, Keyring, Secrets, SigningSecret
+from ingest.api_keys import KEY_ID_LENGTH, ApiKey, Keyring
+from ingest.signatures import Secrets, SigningSecret
 
 SECRET_BYTES: Final = range(24, 65)
 """How long a signing secret is, by Standard Webhooks."""

@@ -11,8 +11,10 @@ import structlog
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
-from ingest.auth import Access, Keyring, Modes, Secrets
+from ingest.api_keys import Keyring
+from ingest.auth import Access, Modes
 from ingest.credential_files import CredentialsUnusable, load_keyring, load_secrets
+from ingest.signatures import Secrets
 from runtime.supervision import Misconfigured, pause
 
 log = structlog.get_logger(__name__)

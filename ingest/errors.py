@@ -15,11 +15,12 @@ from contract.event import NotJson, encode_json
 from contract.fields import format_timestamp
 from contract.publisher import NotConfirmed, Refused
 from ingest.admission import Overloaded
-from ingest.auth import Forbidden, Unauthorized
+from ingest.auth import Forbidden
 from ingest.batch import BatchTooLarge
 from ingest.body import BadEncoding, BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from ingest.limits import RateLimited
 from ingest.record import InvalidRecord
+from ingest.unauthorized import Unauthorized
 
 
 class Unready(Exception):

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from contract.event import encode_json
 from contract.fields import format_timestamp
-from ingest.auth import BASE62, KEY_ID_LENGTH, digest_of, spell_key
+from ingest.api_keys import BASE62, KEY_ID_LENGTH, digest_of, spell_key
 from ingest.credential_files import RULES, CredentialsUnusable, KeyEntry, editing_keys, read_keys
 from runtime.supervision import ExitCode
 

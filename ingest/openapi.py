@@ -15,13 +15,15 @@ from contract.fields import RULES, Fields, ProjectId, json_schema
 from contract.publisher import NotConfirmed, Refused
 from ingest import idempotency
 from ingest.admission import Overloaded
-from ingest.auth import SIGNATURE_HEADERS, Forbidden, Modes, Unauthorized
+from ingest.auth import Forbidden, Modes
 from ingest.batch import BatchTooLarge
 from ingest.body import JSON, NDJSON, BadEncoding, BodyLimits, BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from ingest.errors import ANSWERS, REQUEST_ID, HeadTimeout, MalformedRequest, Unready
 from ingest.handlers import RECORDED, Operation
 from ingest.limits import RateLimited
 from ingest.record import InvalidRecord
+from ingest.signatures import SIGNATURE_HEADERS
+from ingest.unauthorized import Unauthorized
 
 Object = dict[str, Any]
 

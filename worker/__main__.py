@@ -7,10 +7,9 @@ from functools import partial
 import structlog
 
 from contract.connection import BrokerMisconfigured
-from runtime import logs
 from runtime.admin import serve_admin
-from runtime.settings import load
-from runtime.supervision import Misconfigured, pause, refuse, run
+from runtime.process import run_process
+from runtime.supervision import Misconfigured, pause
 from worker.consumer import Consumer
 from worker.database import Database, DatabaseMisconfigured, DatabaseUnavailable
 from worker.policies import BatchPolicy
@@ -73,12 +72,7 @@ async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:
 
 def main() -> int:
     """Run the process; the return value is its exit code."""
-    try:
-        settings = load(Settings)
-    except Misconfigured as exc:
-        return refuse(exc)
-    logs.configure(settings.log_level)
-    return run(partial(serve, settings), drain_seconds=settings.drain_timeout)
+    return run_process(Settings, serve)
 
 
 if __name__ == "__main__":

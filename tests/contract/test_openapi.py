@@ -19,8 +19,8 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from contract import asyncapi
 from contract.publisher import Publisher
+from ingest.api_keys import digest_of, spell_key
 from ingest.app import create_app, create_handlers
-from ingest.auth import digest_of, spell_key
 from ingest.body import JSON, NDJSON
 from ingest.credentials import Credentials
 from ingest.settings import Settings

@@ -11,21 +11,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from ingest.auth import (
-    BASE62,
-    Access,
-    ApiKey,
-    Caller,
-    Forbidden,
-    Keyring,
-    Modes,
-    Secrets,
-    SigningSecret,
-    Unauthorized,
-    digest_of,
-    spell_key,
-)
+from ingest.api_keys import BASE62, ApiKey, Keyring, digest_of, spell_key
+from ingest.auth import Access, Caller, Forbidden, Modes
 from ingest.record import InvalidRecord
+from ingest.signatures import Secrets, SigningSecret
+from ingest.unauthorized import Unauthorized
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # the oracle looks at the clock
 BODY = json.dumps({"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}).encode()

@@ -14,7 +14,8 @@ import pytest
 from pydantic_settings import SettingsConfigDict
 from structlog.testing import capture_logs
 
-from ingest.auth import Modes, digest_of, spell_key
+from ingest.api_keys import digest_of, spell_key
+from ingest.auth import Modes
 from ingest.credential_files import (
     SECRETS_PER_PROJECT,
     CredentialsUnusable,

@@ -10,9 +10,10 @@ import pytest
 from multidict import CIMultiDict
 from typer.testing import CliRunner, Result
 
-from ingest.auth import Access, Forbidden, Modes, Unauthorized
+from ingest.auth import Access, Forbidden, Modes
 from ingest.credential_files import load_keyring, read_keys
 from ingest.keys import app
+from ingest.unauthorized import Unauthorized
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from contract.fields import (
     Timestamp,
     json_schema,
 )
-from ingest.auth import Modes, Unauthorized
+from ingest.auth import Modes
 from ingest.batch import parse_batch
 from ingest.body import JSON, NDJSON, BodyLimits
 from ingest.errors import ANSWERS, Unready, error_body
@@ -36,6 +36,7 @@ from ingest.idempotency import parse_header
 from ingest.limits import RateLimited
 from ingest.openapi import BATCH_PATH, USAGE_PATH, document
 from ingest.record import InvalidRecord, Record
+from ingest.unauthorized import Unauthorized
 
 SINGLE = Operation(BodyLimits(65536, 10), 255)
 MANY = Operation(BodyLimits(1048576, 10, (JSON, NDJSON)), 250)
