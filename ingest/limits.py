@@ -43,21 +43,32 @@ class RateLimit:
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def take(self, sender: str, records: int) -> None:
-        """Count records of a sender; raises RateLimited, and counts nothing, when its bucket holds too few.
+        """Count records of a sender; raises RateLimited, and counts nothing, when its bucket holds too few."""
+        self.check(sender, records)
+        self.count(sender, records)
+
+    def check(self, sender: str, records: int) -> None:
+        """Raise RateLimited when a sender's bucket holds too few for these records.
 
         More records than the bucket can ever hold pass when it is full.
         """
-        policy, now = self._policy, self._clock()
-        full_at = max(now, self._full_at.get(sender, now))
-        after = full_at + min(records, policy.burst) / policy.rate
-        wait = after - now - policy.burst / policy.rate
+        now = self._clock()
+        wait = self._after(sender, records, now) - now - self._policy.burst / self._policy.rate
         # What is left of a float's last digit is not worth a refusal.
         if wait > 1e-9:  # noqa: PLR2004
-            raise self._limited(wait, full_at - now)
-        self._full_at[sender] = after
+            raise self._limited(wait, self._full_at[sender] - now if sender in self._full_at else 0.0)
+
+    def count(self, sender: str, records: int) -> None:
+        """Take records out of a sender's bucket."""
+        self._full_at[sender] = self._after(sender, records, self._clock())
         self._full_at.move_to_end(sender)
         if len(self._full_at) > REMEMBERED:
             self._full_at.popitem(last=False)
+
+    def _after(self, sender: str, records: int, now: float) -> float:
+        """When the bucket would be full again, were these records taken out of it."""
+        full_at = max(now, self._full_at.get(sender, now))
+        return full_at + min(records, self._policy.burst) / self._policy.rate
 
     def _limited(self, wait: float, seconds_to_full: float) -> RateLimited:
         policy = self._policy
@@ -85,7 +96,13 @@ class RateLimits:
 
         `credential` must have been proved, or a forger would spend its owner's share; None has none.
         """
-        if self.credential is not None and credential is not None:
-            self.credential.take(credential, records)
-        if self.project is not None:
-            self.project.take(project_id, records)
+        limits = [
+            (limit, sender)
+            for limit, sender in ((self.credential, credential), (self.project, project_id))
+            if limit is not None and sender is not None
+        ]
+        for limit, sender in limits:
+            limit.check(sender, records)
+        # Only now: what one limit refuses must not be charged to the other.
+        for limit, sender in limits:
+            limit.count(sender, records)

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.commands import Basic
 
 from contract import topology
 from contract.connection import translated
@@ -30,7 +31,9 @@ class Delivery:
     @classmethod
     def of(cls, message: DeliveredMessage) -> "Delivery":
         """Take from the driver's message what we need."""
-        count = (message.header.properties.headers or {}).get("x-delivery-count", 0)
+        # Not without the broker's own flag: on a first delivery the header is the producer's, and may be a lie.
+        is_again = isinstance(message.delivery, Basic.Deliver) and message.delivery.redelivered
+        count = (message.header.properties.headers or {}).get("x-delivery-count", 0) if is_again else 0
         return cls(
             tag=message.delivery_tag or 0,
             body=message.body,
