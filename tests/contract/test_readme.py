@@ -54,8 +54,11 @@ def test_every_reason_and_every_code_is_explained() -> None:
     assert all(f"`{answer.code}`" in README for answer in ANSWERS.values())
 
 
-def test_the_identity_example_is_right() -> None:
-    assert str(event_id("proj_nCBo0AB7UWpj", "order-42")) in README
+def test_the_identity_vectors_are_right() -> None:
+    vectors = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([0-9a-f-]{36})` \|$", README, re.MULTILINE)
+    assert len(vectors) == 4
+    for project_id, key, expected in vectors:
+        assert str(event_id(project_id, key)) == expected
 
 
 def test_the_tests_that_prove_the_guarantees_exist() -> None:
