@@ -88,6 +88,7 @@ class UsageProducer:
         give_up_at = loop.time() + self._patience
         failures = 0
         while True:
+            self._raise_if_ended()
             try:
                 return await self._publisher.publish([event])
             except (BrokerUnavailable, Refused, NotConfirmed):
@@ -95,11 +96,10 @@ class UsageProducer:
                 delay = RETRY.delay(failures)
                 if loop.time() + delay > give_up_at:
                     raise
-            self._raise_if_ended()
             await asyncio.sleep(delay)
 
     def _raise_if_ended(self) -> None:
-        if self._running is None:
-            raise RuntimeError("use the producer in an async with statement")
+        if self._running is None or self._running.cancelled():
+            raise RuntimeError("use the producer inside its async with statement")
         if self._running.done():
             self._running.result()

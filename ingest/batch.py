@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.event import NotJson, UsageEvent, parse_json
+from contract.fields import EXPLAINED_FIELDS
 from ingest.record import InvalidRecord, Receipt, Record
 
 Entry = Record | NotJson | InvalidRecord
@@ -38,12 +39,14 @@ def parse_batch(body: bytes, *, ndjson: bool, most: int) -> list[Entry]:
 
     Raises NotJson, InvalidRecord for what is no batch, or an empty one; BatchTooLarge.
     """
-    entries = _parse_lines(body) if ndjson else _parse_array(body)
-    if not entries:
+    items: Sequence[Any] = _split_lines(body) if ndjson else _parse_array(body)
+    if not items:
         raise InvalidRecord({"events": "must hold at least one record"})
-    if len(entries) > most:
+    # Before any of them is looked at: a small body can hold half a million of nothing.
+    if len(items) > most:
         raise BatchTooLarge(f"a batch must not hold more than {most} records")
-    return entries
+    read = _parse_entry if ndjson else _read_entry
+    return [read(item) for item in items]
 
 
 def parse_atomic(query: Mapping[str, str]) -> bool:
@@ -70,8 +73,8 @@ def judge(entries: Sequence[Entry], receipt: Receipt, *, key: str | None) -> Jud
     return judged
 
 
-def _parse_lines(body: bytes) -> list[Entry]:
-    return [_parse_entry(line) for line in body.split(b"\n") if line.strip()]
+def _split_lines(body: bytes) -> list[bytes]:
+    return [line for line in body.split(b"\n") if line.strip()]
 
 
 def _parse_entry(line: bytes) -> Entry:
@@ -81,15 +84,16 @@ def _parse_entry(line: bytes) -> Entry:
         return exc
 
 
-def _parse_array(body: bytes) -> list[Entry]:
+def _parse_array(body: bytes) -> list[Any]:
     content = parse_json(body)
     if not isinstance(content, dict):
         raise InvalidRecord({"body": "must be a JSON object with an array of records: events"})
     unknown = content.keys() - {"events"}
     if unknown or not isinstance(content.get("events"), list):
-        wrong = dict.fromkeys(sorted(unknown), "is not a known field; a batch has only events")
+        wrong = dict.fromkeys(sorted(unknown)[:EXPLAINED_FIELDS], "is not a known field; a batch has only events")
         raise InvalidRecord(wrong or {"events": "is required: it must be an array of records"})
-    return [_read_entry(item) for item in content["events"]]
+    events: list[Any] = content["events"]
+    return events
 
 
 def _read_entry(item: Any) -> Entry:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
@@ -10,8 +11,9 @@ import structlog
 from aiormq.abc import AbstractChannel
 
 from contract.backoff import Backoff
+from contract.cancellation import end
 from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel, translated
-from contract.event import decode
+from contract.event import Rejected, decode
 from contract.fields import truncate
 from runtime.supervision import pause
 from worker.batching import Batch
@@ -24,6 +26,8 @@ from worker.subscription import Subscription
 log = structlog.get_logger(__name__)
 
 RECONNECT: Final = Backoff(first=0.05, cap=2.0)
+PARK_PATIENCE: Final = 3.0
+"""Seconds for which a stop waits for dead letters to be confirmed."""
 
 
 class Session:
@@ -138,11 +142,24 @@ class Session:
             return
 
     async def _write(self, batch: Batch) -> None:
-        await self._dead_letters.park(batch.rejected)
-        outcome = await self._store.write(batch.events, self._dead_letters.park, abandoned=self._is_abandoned)
+        await self._park(batch.rejected)
+        outcome = await self._store.write(batch.events, self._park, abandoned=self._is_abandoned)
         with translated():
             await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
         log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
+
+    async def _park(self, rejected: Sequence[Rejected]) -> None:
+        """Park, for as long as it takes; raises BrokerUnavailable when that, or the wait for it, must end."""
+        if not rejected:
+            return
+        parking = asyncio.create_task(self._dead_letters.park(rejected))
+        while not parking.done():
+            await asyncio.wait([parking], timeout=PARK_PATIENCE)
+            if self._is_abandoned() and not parking.done():
+                # The broker is blocked by an alarm, and we are to stop: what is not settled goes back to the queue.
+                await end(parking)
+                raise BrokerUnavailable("the broker does not confirm dead letters")
+        parking.result()
 
     def _is_abandoned(self) -> bool:
         return self._stop.is_set() or self._subscription.lost is not None

@@ -22,6 +22,9 @@ _DURABLE: Final = WriteConcern(w="majority", j=True)
 _SNAPSHOT: Final = ReadConcern("snapshot")
 _ORPHAN_MICROS: Final = 1_000_000
 
+OPERATION_DOCUMENTS: Final = 5000
+"""Documents in one command: a producer's largest message must not exceed the time that a single operation has."""
+
 _DUPLICATE_KEY: Final = 11000
 _WRITE_CONFLICT: Final = 112
 _NAMESPACE_EXISTS: Final = 48
@@ -66,12 +69,18 @@ class Transaction:
 
     async def find_events(self, ids: Sequence[UUID]) -> list[Document]:
         """The documents among `events` that have one of these ids."""
-        cursor = self._events.find({"_id": {"$in": list(ids)}}, session=self._session)
-        return list(await cursor.to_list(None))
+        found: list[Document] = []
+        for start in range(0, len(ids), OPERATION_DOCUMENTS):
+            part = list(ids[start : start + OPERATION_DOCUMENTS])
+            found += await self._events.find({"_id": {"$in": part}}, session=self._session).to_list(None)
+        return found
 
     async def insert_events(self, documents: Sequence[Document]) -> None:
         """Insert all of them; raises DocumentRefused for the first that will never do."""
-        await self._events.insert_many(_encode(documents), ordered=True, session=self._session)
+        for start in range(0, len(documents), OPERATION_DOCUMENTS):
+            with _counted_from(start):
+                part = _encode(documents[start : start + OPERATION_DOCUMENTS])
+                await self._events.insert_many(part, ordered=True, session=self._session)
 
 
 class Database:
@@ -207,6 +216,16 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailable(_short(exc)) from exc
     except PyMongoError as exc:
         raise DatabaseUnavailable(_short(exc)) from exc
+
+
+@contextmanager
+def _counted_from(start: int) -> Iterator[None]:
+    """Give the index of a refused document within all of them, not within its part."""
+    try:
+        with _translated():
+            yield
+    except DocumentRefused as exc:
+        raise DocumentRefused(start + exc.index, str(exc)) from exc
 
 
 def _of_write_errors(exc: BulkWriteError) -> Exception:

@@ -18,6 +18,10 @@ DETAIL_LIMIT: Final = 4000
 """Characters of the sentence that says what is wrong; headers must fit into one frame."""
 
 
+AT_ONCE: Final = 500
+"""Dead letters under way together: one message may hold a hundred thousand."""
+
+
 class DeadLetters:
     """Publishes to the dead letters on a channel of its own, and waits for each confirm.
 
@@ -31,7 +35,8 @@ class DeadLetters:
     async def park(self, rejected: Sequence[Rejected]) -> None:
         """Return when the broker has confirmed all of them; raises BrokerUnavailable."""
         with translated():
-            await asyncio.gather(*(self._publish(one) for one in rejected))
+            for start in range(0, len(rejected), AT_ONCE):
+                await asyncio.gather(*map(self._publish, rejected[start : start + AT_ONCE]))
 
     async def _publish(self, rejected: Rejected) -> None:
         headers: FieldTable = {

@@ -120,3 +120,21 @@ async def _mend(stack: Devstack, fault: str) -> None:
         await asyncio.to_thread(stack.broker.thaw)
     else:
         await asyncio.to_thread(stack.broker.ctl, "set_vm_memory_high_watermark", "0.4")
+
+
+async def test_a_worker_that_cannot_park_for_an_alarm_still_stops_when_told(
+    pair: Pair, stack: Devstack, database: Database, queue: Queue
+) -> None:
+    await pair.worker.stop()
+    await queue.send([b"not json"])
+    await _break(stack, "alarm")
+    try:
+        worker = await pair.site.worker("stopped").start()
+        await worker.logged("consuming")
+        assert await worker.stop() == 0
+    finally:
+        await _mend(stack, "alarm")
+    # and the next one parks it, once
+    pair.worker = await pair.site.worker("next").start()
+    await eventually_parked(queue, 1)
+    assert await database.events.count_documents({}) == 0

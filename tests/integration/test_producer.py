@@ -89,3 +89,13 @@ async def test_a_broker_that_stays_away_is_an_error_when_patience_ends(stack: De
                 await usage.record("p", "a@example.com", "api_calls", 1)
     finally:
         await asyncio.to_thread(stack.broker.start)
+
+
+async def test_a_producer_that_is_closed_says_so_at_once(site: Site) -> None:
+    producer = UsageProducer(site.amqp_url)
+    with pytest.raises(RuntimeError, match="async with"):
+        await producer.record("p", "a@example.com", "api_calls", 1)
+    async with producer:
+        await producer.record("p", "a@example.com", "api_calls", 1)
+    with pytest.raises(RuntimeError, match="async with"):
+        await producer.record("p", "a@example.com", "api_calls", 1)

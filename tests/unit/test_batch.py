@@ -107,3 +107,15 @@ def test_an_entry_is_a_record_like_any_other() -> None:
     [entry] = parse_batch(array({**GOOD, "email": "A@Example.com"}), ndjson=False, most=1)
     assert isinstance(entry, Record)
     assert entry.fields["email"] == "a@example.com"
+
+
+@pytest.mark.parametrize("ndjson", [False, True])
+def test_a_batch_that_is_too_large_is_refused_before_its_records_are_read(
+    ndjson: bool,  # noqa: FBT001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(Record, "of", read.append)
+    with pytest.raises(BatchTooLarge):
+        parse_batch((lines if ndjson else array)(*[{}] * 1001), ndjson=ndjson, most=1000)
+    assert read == []
