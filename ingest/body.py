@@ -47,10 +47,10 @@ def check_head(request: web.Request, limits: BodyLimits) -> int:
     if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip"}:
         raise UnsupportedMediaType("Content-Encoding must be identity or gzip")
     length = request.content_length
-    if length is None:
-        return limits.bytes
-    if length > limits.bytes:
+    if length is not None and length > limits.bytes:
         raise _too_large(limits)
+    if length is None or _is_gzip(request):
+        return limits.bytes  # a thousandth of it may be sent
     return length
 
 
@@ -74,9 +74,11 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
 
 def decode_body(request: web.Request, body: bytes, limits: BodyLimits) -> bytes:
     """Undo the body's Content-Encoding; raises BodyTooLarge, BadEncoding."""
-    if request.headers.get("Content-Encoding", "identity").lower() == "gzip":
-        return _inflate(body, limits)
-    return body
+    return _inflate(body, limits) if _is_gzip(request) else body
+
+
+def _is_gzip(request: web.Request) -> bool:
+    return request.headers.get("Content-Encoding", "identity").lower() == "gzip"
 
 
 async def _read_chunks(stream: StreamReader, limits: BodyLimits) -> bytes:

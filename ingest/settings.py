@@ -39,7 +39,9 @@ class Settings(ProcessSettings):
         75.0, description="Seconds an idle connection stays open; keep it above your proxy's."
     )
     max_body_bytes: int = Field(65536, gt=0, description="The largest body, inflated; beyond: 413.")
-    batch_records: int = Field(1000, gt=0, description="Records in one batch request, at the most; beyond: 413.")
+    batch_records: int = Field(
+        1000, gt=0, le=10_000, description="Records in one batch request, at the most; beyond: 413."
+    )
     batch_body_bytes: int = Field(1048576, gt=0, description="The largest body of a batch, inflated; beyond: 413.")
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, gt=0, description="Bytes of all requests under way together; beyond: 503 at once."

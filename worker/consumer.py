@@ -20,7 +20,7 @@ from worker.batching import Batch
 from worker.database import DatabaseUnavailable
 from worker.deadletters import DeadLetters
 from worker.policies import BatchPolicy, PrefetchPolicy
-from worker.store import Store
+from worker.store import Outcome, Store
 from worker.subscription import Subscription
 
 log = structlog.get_logger(__name__)
@@ -143,10 +143,21 @@ class Session:
 
     async def _write(self, batch: Batch) -> None:
         await self._park(batch.rejected)
-        outcome = await self._store.write(batch.events, self._park, abandoned=self._is_abandoned)
+        outcome = await self._store_all(batch)
         with translated():
             await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
         log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
+
+    async def _store_all(self, batch: Batch) -> Outcome:
+        """Store in one transaction; in several, when one message alone is more than a transaction should hold.
+
+        That is safe in parts: what is stored before a redelivery is a duplicate after it.
+        """
+        total, most = Outcome(), self._policy.batch.events * 2
+        for start in range(0, len(batch.events), most):
+            part = batch.events[start : start + most]
+            total += await self._store.write(part, self._park, abandoned=self._is_abandoned)
+        return total
 
     async def _park(self, rejected: Sequence[Rejected]) -> None:
         """Park, for as long as it takes; raises BrokerUnavailable when that, or the wait for it, must end."""

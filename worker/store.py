@@ -33,6 +33,9 @@ class Outcome:
     duplicates: int = 0
     parked: int = 0
 
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.stored + other.stored, self.duplicates + other.duplicates, self.parked + other.parked)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

@@ -94,9 +94,9 @@ def test_a_missing_content_type_is_refused() -> None:
         check_head(make_mocked_request("POST", "/"), LIMITS)
 
 
-@pytest.mark.parametrize("encoding", ["identity", "gzip", "GZIP"])
-def test_the_two_content_encodings_are_taken(encoding: str) -> None:
-    assert check_head(head(Content_Encoding=encoding, Content_Length="10"), LIMITS) == 10
+@pytest.mark.parametrize(("encoding", "expected"), [("identity", 10), ("gzip", 1000), ("GZIP", 1000)])
+def test_the_two_content_encodings_are_taken_and_what_is_packed_counts_in_full(encoding: str, expected: int) -> None:
+    assert check_head(head(Content_Encoding=encoding, Content_Length="10"), LIMITS) == expected
 
 
 @pytest.mark.parametrize("encoding", ["", "br", "zstd", "deflate", "compress", "x-gzip", "gzip, gzip", "xyz"])
