@@ -46,6 +46,7 @@ class UsageProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._running is not None:
+            await self._publisher.finish()
             await end(self._running)
 
     async def record(

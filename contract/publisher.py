@@ -3,8 +3,8 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, NoReturn
+from uuid import uuid4
 
 import structlog
 from aiormq.abc import AbstractChannel
@@ -22,11 +22,16 @@ from contract.connection import (
     driver_channel,
     translated,
 )
+from contract.grouping import DEFAULT_LIMITS, Group, GroupLimits
+from contract.stamp import Stamp, Stamper
 
 log = structlog.get_logger(__name__)
 
 CONFIRM_TIMEOUT: Final = 2.0
 """Seconds; a broker that takes longer is treated as frozen or blocked, and its connection is replaced."""
+
+SILENCE: Final = 1.0
+"""Seconds without a message after which a mark tells what became of the last ones."""
 
 
 class NotConfirmed(Exception):
@@ -45,64 +50,7 @@ class ConfirmTimeout(BrokerUnavailable):
     """The broker takes longer to confirm than a healthy one ever does: it is frozen, or blocked by an alarm."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupLimits:
-    """How much goes into one message, and how many messages await their confirm at once."""
-
-    events: int = 500
-    bytes: int = 256 * 1024
-    in_flight: int = 2
-
-
-DEFAULT_LIMITS: Final = GroupLimits()
 RECONNECT: Final = Backoff(first=0.05, cap=2.0)
-
-
-@dataclass(slots=True)
-class _Group:
-    """Events that travel as one message, with the callers that wait for its confirm."""
-
-    events: list[bytes] = field(default_factory=list)
-    size: int = len(b"[")
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
-    body: bytes | None = None
-    expiry: asyncio.TimerHandle | None = None
-    settled: bool = False
-
-    def takes(self, events: Sequence[bytes], size: int, limits: GroupLimits) -> bool:
-        is_open = not self.is_sealed and not self.settled
-        return is_open and len(self.events) + len(events) <= limits.events and self.size + size <= limits.bytes
-
-    def add(self, events: Sequence[bytes], size: int, waiter: asyncio.Future[None]) -> None:
-        self.events.extend(events)
-        self.size += size
-        self.waiters.append(waiter)
-
-    @property
-    def is_sealed(self) -> bool:
-        return self.body is not None
-
-    @property
-    def wanted(self) -> bool:
-        return any(not waiter.done() for waiter in self.waiters)
-
-    def seal(self) -> bytes:
-        """Fix the message for good: a republish must be byte for byte the same."""
-        if self.body is None:
-            self.body = b"[" + b",".join(self.events) + b"]"
-        return self.body
-
-    def settle(self, error: Exception | None = None) -> None:
-        self.settled = True
-        if self.expiry is not None:
-            self.expiry.cancel()
-        for waiter in self.waiters:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(error)
 
 
 class Publisher:
@@ -114,6 +62,9 @@ class Publisher:
 
     A group whose confirm was lost with the connection is republished on the next one, byte for byte, as long as
     somebody waits for it; the store collapses the copy by the events' ids.
+
+    Every message is stamped, so that what became of each can be checked later. A mark, a message without events, tells
+    of the last ones when nothing follows them.
     """
 
     def __init__(
@@ -137,7 +88,9 @@ class Publisher:
         self._limits = limits
         self._confirm_timeout = confirm_timeout
         self._backoff = backoff
-        self._waiting: deque[_Group] = deque()
+        self._stamper = Stamper(uuid4())
+        self._probe: Group | None = None
+        self._waiting: deque[Group] = deque()
         self._arrival = asyncio.Event()
         self._was_ready = False
         self._accepting = False
@@ -156,6 +109,18 @@ class Publisher:
         """
         if not self._accepting:
             raise BrokerUnavailable("the broker is unavailable")
+        await self._join(events)
+
+    async def finish(self) -> None:
+        """Tell what became of the last messages, if the broker is there to hear it: to be called when all is published.
+
+        Takes a few seconds at the most, and raises nothing: what is not told stays unclaimed in the books.
+        """
+        if self._accepting and self._stamper.owes_mark:
+            await asyncio.wait([self._mark()], timeout=self._confirm_timeout)
+
+    def _join(self, events: Sequence[bytes]) -> asyncio.Future[None]:
+        """Have these events go with the last group that takes them; what is returned is done when it is confirmed."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         size = sum(map(len, events)) + len(events)
@@ -163,10 +128,10 @@ class Publisher:
             self._waiting.append(self._open_group(loop))
         self._waiting[-1].add(events, size, waiter)
         self._arrival.set()
-        await waiter
+        return waiter
 
-    def _open_group(self, loop: asyncio.AbstractEventLoop) -> _Group:
-        group = _Group()
+    def _open_group(self, loop: asyncio.AbstractEventLoop) -> Group:
+        group = Group()
         # One timer serves all who join: they come later than the group was opened, so none waits too long.
         group.expiry = loop.call_later(self._deadline, group.settle, NotConfirmed("no confirm before the deadline"))
         return group
@@ -182,7 +147,7 @@ class Publisher:
                 async with connect(self._url, name=self._name) as connection:
                     channel = await connection.channel()
                     driver = await driver_channel(channel)
-                    await self._probe(driver)
+                    await self._prove(driver)
                     failures = 0
                     await self._publish_groups(connection, driver)
             except (BrokerUnavailable, BrokerMisconfigured) as exc:
@@ -202,12 +167,16 @@ class Publisher:
         else:
             log.debug("broker still away", error=str(exc), failures=failures)
 
-    async def _probe(self, channel: AbstractChannel) -> None:
-        """Open for callers once the broker has confirmed a message, an empty one, on the very path theirs will take."""
+    async def _prove(self, channel: AbstractChannel) -> None:
+        """Open for callers once the broker has confirmed a message, a mark, on the very path theirs will take."""
+        # One that was lost with its connection is sent again, so that it gets decided.
+        self._probe = self._probe or Group()
         try:
-            await self._confirm(channel, b"[]")
+            await self._send(channel, self._probe)
         except Refused as exc:
+            self._probe = None
             raise BrokerUnavailable(str(exc)) from exc
+        self._probe = None
         if not self._accepting:
             log.info("broker ready")
         self._accepting = self._was_ready = True
@@ -216,7 +185,11 @@ class Publisher:
         """Publish on `in_flight` slots until the connection is lost, or should be replaced: BrokerUnavailable."""
         refused = asyncio.Event()
         slots = [asyncio.create_task(self._slot(channel, refused)) for _ in range(self._limits.in_flight)]
-        tasks = [asyncio.create_task(_first_failure(slots)), asyncio.create_task(_lost(connection))]
+        tasks = [
+            asyncio.create_task(_first_failure(slots)),
+            asyncio.create_task(_lost(connection)),
+            asyncio.create_task(self._mark_silences()),
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -230,9 +203,9 @@ class Publisher:
     async def _slot(self, channel: AbstractChannel, refused: asyncio.Event) -> None:
         """Publish one group after the other, until one is refused here or in another slot."""
         while (group := await self._next_group(refused)) is not None:
-            was_sent = group.is_sealed
+            was_sent = group.sealed is not None
             try:
-                await self._confirm(channel, group.seal())
+                await self._send(channel, group)
             except Refused as exc:
                 group.settle(_refusal(exc, was_sent=was_sent))
                 refused.set()
@@ -243,19 +216,44 @@ class Publisher:
             else:
                 group.settle()
 
-    async def _next_group(self, refused: asyncio.Event) -> _Group | None:
+    async def _next_group(self, refused: asyncio.Event) -> Group | None:
         while not refused.is_set():
             while self._waiting:
                 group = self._waiting.popleft()
                 if group.wanted:
                     return group
+                if group.sealed is not None:
+                    self._stamper.give_up(group.sealed[1])
             self._arrival.clear()
             await self._arrival.wait()
         return None
 
-    async def _confirm(self, channel: AbstractChannel, body: bytes) -> None:
+    async def _mark_silences(self) -> NoReturn:
+        while True:
+            before = self._stamper.sent
+            await asyncio.sleep(SILENCE)
+            if self._stamper.sent == before and self._stamper.owes_mark:
+                await asyncio.wait([self._mark()])
+
+    def _mark(self) -> asyncio.Future[None]:
+        mark = self._join(())
+        # A failure is the slot's to see; here it is only looked at, so that asyncio does not report it.
+        mark.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return mark
+
+    async def _send(self, channel: AbstractChannel, group: Group) -> None:
+        """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
+        body, stamp = group.seal(self._stamper)
+        try:
+            await self._confirm(channel, body, stamp)
+        except Refused:
+            self._stamper.give_up(stamp)
+            raise
+        self._stamper.confirm(stamp)
+
+    async def _confirm(self, channel: AbstractChannel, body: bytes, stamp: Stamp) -> None:
         # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.
-        properties = Basic.Properties(content_type="application/json", delivery_mode=2)
+        properties = Basic.Properties(content_type="application/json", delivery_mode=2, headers=stamp.to_headers())
         try:
             with translated():
                 await channel.basic_publish(

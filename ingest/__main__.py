@@ -9,7 +9,8 @@ import structlog
 
 from contract.cancellation import end
 from contract.connection import BrokerMisconfigured
-from contract.publisher import GroupLimits, Publisher
+from contract.grouping import GroupLimits
+from contract.publisher import Publisher
 from ingest.app import create_handlers, listening
 from ingest.credentials import Credentials
 from ingest.settings import Settings
@@ -53,6 +54,7 @@ async def _running(publisher: Publisher, stop: asyncio.Event) -> AsyncIterator[N
     try:
         yield
     finally:
+        await publisher.finish()
         await end(task)
     if not task.cancelled() and (exc := task.exception()) is not None:
         if isinstance(exc, BrokerMisconfigured):

@@ -13,7 +13,8 @@ from yarl import URL
 
 from contract import topology
 from contract.connection import BrokerMisconfigured, BrokerUnavailable
-from contract.publisher import GroupLimits, NotConfirmed, Publisher, Refused, Unroutable
+from contract.grouping import GroupLimits
+from contract.publisher import NotConfirmed, Publisher, Refused, Unroutable
 from devstack import Devstack
 from devstack.proxy import Proxy
 from tests.support.queue import Queue

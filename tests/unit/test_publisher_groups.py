@@ -18,7 +18,8 @@ from pamqp.header import ContentHeader
 
 from contract import publisher as module
 from contract.connection import BrokerUnavailable
-from contract.publisher import GroupLimits, NotConfirmed, Publisher, Refused, Unroutable
+from contract.grouping import GroupLimits
+from contract.publisher import NotConfirmed, Publisher, Refused, Unroutable
 
 T = TypeVar("T")
 
