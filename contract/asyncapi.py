@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from contract.event import EventFields, Reason, Source
+from contract.event import BROKERS_REASONS, EventFields, Reason, Source
 from contract.fields import json_schema
 from contract.topology import (
     DEAD_EXCHANGE,
@@ -115,7 +115,8 @@ def _dead_letter() -> Object:
         "headers": {
             "type": "object",
             "properties": {
-                "usage-reason": {"type": "string", "enum": [reason.value for reason in Reason]},
+                "usage-key": {"type": "string", "format": "uuid", "description": "The dead letter's identity."},
+                "usage-reason": {"type": "string", "enum": [one.value for one in Reason if one not in BROKERS_REASONS]},
                 "usage-detail": {"type": "string", "description": "A sentence that says what is wrong."},
                 "usage-source": {"type": "string", "enum": [source.value for source in Source]},
                 "usage-parked-at": {"type": "string", "format": "date-time"},

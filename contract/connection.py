@@ -21,7 +21,7 @@ from aiormq.exceptions import (
 from pamqp.commands import Connection as Commands
 from yarl import URL
 
-from contract import topology
+from contract import properties, topology
 
 CONNECT_TIMEOUT: Final = 5.0
 CLOSE_TIMEOUT: Final = 1.0
@@ -95,6 +95,7 @@ async def connect(url: str, *, name: str) -> AsyncIterator[BrokerConnection]:
 
     Raises BrokerUnavailable when that takes longer than 5 s, BrokerMisconfigured when the broker refuses.
     """
+    properties.install()
     transport = _AbortableTransport()
     connection = _Connection(_with_defaults(url, name), transport_factory=transport)
     try:

@@ -48,6 +48,13 @@ class Reason(StrEnum):
     ID_MISMATCH = "ID_MISMATCH"
     CONFLICT = "CONFLICT"
     REFUSED = "REFUSED"
+    BAD_PROPERTIES = "BAD_PROPERTIES"
+    DELIVERY_LIMIT = "DELIVERY_LIMIT"
+    UNROUTED = "UNROUTED"
+
+
+BROKERS_REASONS: Final = frozenset({Reason.DELIVERY_LIMIT, Reason.UNROUTED})
+"""Those of whole messages that the broker dead-letters, in its own words: workers give the others."""
 
 
 class Source(StrEnum):
