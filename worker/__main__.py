@@ -10,9 +10,10 @@ from contract.connection import BrokerMisconfigured
 from runtime.admin import serve_admin
 from runtime.process import run_process
 from runtime.supervision import Misconfigured, pause
-from worker.consumer import Consumer
-from worker.database import Database, DatabaseMisconfigured, DatabaseUnavailable
+from worker.database import Database
+from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
 from worker.policies import BatchPolicy
+from worker.sessions import Consumer
 from worker.settings import Settings
 from worker.store import OUTAGE_BACKOFF, Store
 
@@ -62,6 +63,8 @@ async def _prepare(database: Database, stop: asyncio.Event) -> bool:
 
 async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:
     down = {} if consumer.ready else {"broker": "not consuming"}
+    if consumer.breaker_is_open:
+        down = {"breaker": "open: what ingest sends is invalid here; see the log, and update this worker"}
     try:
         async with asyncio.timeout(PING_SECONDS):
             await database.ping()

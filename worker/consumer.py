@@ -2,32 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import structlog
 from aiormq.abc import AbstractChannel
 
-from contract.backoff import Backoff
 from contract.cancellation import end
-from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel, translated
-from contract.event import Rejected, decode
+from contract.connection import BrokerUnavailable, translated
+from contract.event import Rejected
 from contract.fields import truncate
-from runtime.supervision import pause
 from worker.batching import Batch
-from worker.database import DatabaseUnavailable
+from worker.breaker import Breaker
 from worker.deadletters import DeadLetters
-from worker.policies import BatchPolicy, PrefetchPolicy
-from worker.store import Outcome, Store
+from worker.ledger import STAMPED_EVENTS, split
+from worker.plan import Outcome
+from worker.policies import PrefetchPolicy
+from worker.store import Store
 from worker.subscription import Subscription
 
 log = structlog.get_logger(__name__)
 
-RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 PARK_PATIENCE: Final = 3.0
 """Seconds for which a stop waits for dead letters to be confirmed."""
+
+RELEASE_AFTER: Final = 300.0
+"""Seconds without the database after which what was delivered goes back to the queue: well below the half hour after
+which the broker takes it back by itself, and long enough for a failover or a restart not to cost a delivery."""
 
 
 class Session:
@@ -42,28 +46,34 @@ class Session:
         dead_letters: DeadLetters,
         store: Store,
         policy: PrefetchPolicy,
+        breaker: Breaker,
+        *,
         stop: asyncio.Event,
     ) -> None:
         self._channel = channel
         self._dead_letters = dead_letters
         self._store = store
         self._policy = policy
+        self._breaker = breaker
         self._stop = stop
         self._wake = asyncio.Event()
         self._subscription = Subscription(channel, policy, self._wake.set)
         self._writing: asyncio.Task[None] | None = None
 
+    async def start(self) -> None:
+        """Subscribe. Raises BrokerUnavailable."""
+        await self._subscription.start()
+
     async def run(self) -> None:
         """Store batch after batch: while one is written, the next is collected.
 
         Returns when `stop` is set and everything that had arrived is settled. Raises BrokerUnavailable when the
-        stream is lost, DatabaseUnavailable when it was to stop while MongoDB is away; what is unsettled goes back
-        to the queue either way.
+        stream is lost, DatabaseUnavailable when MongoDB is away at a stop or for too long, BreakerOpen when what
+        ingest sends is invalid; what is unsettled goes back to the queue.
         """
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
         try:
-            await self._subscription.start()
             while (batch := await self._next_batch()) is not None:
                 await self._written()
                 self._writing = asyncio.create_task(self._write(batch))
@@ -105,19 +115,14 @@ class Session:
         arrived = self._subscription.arrived
         while arrived and not self._is_full(batch):
             delivery = arrived.popleft()
-            decoded = decode(delivery.body, source=delivery.source, now=truncate(datetime.now(UTC)))
-            batch.add(
-                delivery.tag,
-                len(delivery.body),
-                decoded,
-                earlier_deliveries=delivery.earlier_deliveries,
-                now=time.monotonic(),
-            )
+            decoded = delivery.decode(truncate(datetime.now(UTC)))
+            self._breaker.note(delivery, decoded)
+            batch.add(delivery, decoded, time.monotonic())
 
     def _is_full(self, batch: Batch) -> bool:
         # With a prefetch of 1 nothing more comes before this is settled.
         return batch.messages >= self._subscription.prefetch == 1 or self._policy.batch.is_full(
-            len(batch.events), batch.size
+            batch.events, batch.size
         )
 
     def _is_due(self, batch: Batch) -> bool:
@@ -142,28 +147,21 @@ class Session:
             return
 
     async def _write(self, batch: Batch) -> None:
-        await self._park(batch.rejected)
         outcome = await self._store_all(batch)
         with translated():
             await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
         log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
 
     async def _store_all(self, batch: Batch) -> Outcome:
-        """Store in one transaction; in several, when one message alone is more than a transaction should hold.
-
-        That is safe in parts: what is stored before a redelivery is a duplicate after it.
-        """
-        total, most = Outcome(), self._policy.batch.events * 2
-        for start in range(0, len(batch.events), most):
-            part = batch.events[start : start + most]
-            total += await self._store.write(part, self._park, abandoned=self._is_abandoned)
+        """Store in one transaction, or in several, when a message is larger than a transaction should be."""
+        total = Outcome(copies=batch.copies)
+        for entries in split(batch.entries, max(2 * self._policy.batch.events, STAMPED_EVENTS)):
+            total += await self._store.write(entries, self._park, abandoned=self._is_abandoned)
         return total
 
-    async def _park(self, rejected: Sequence[Rejected]) -> None:
+    async def _park(self, letters: Mapping[UUID, Rejected]) -> None:
         """Park, for as long as it takes; raises BrokerUnavailable when that, or the wait for it, must end."""
-        if not rejected:
-            return
-        parking = asyncio.create_task(self._dead_letters.park(rejected))
+        parking = asyncio.create_task(self._dead_letters.park(letters))
         while not parking.done():
             await asyncio.wait([parking], timeout=PARK_PATIENCE)
             if self._is_abandoned() and not parking.done():
@@ -173,52 +171,5 @@ class Session:
         parking.result()
 
     def _is_abandoned(self) -> bool:
-        return self._stop.is_set() or self._subscription.lost is not None
-
-
-class Consumer:
-    """Keeps a session, for as long as the process lives."""
-
-    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy) -> None:
-        self._url = url
-        self._store = store
-        self._name = name
-        self._policy = PrefetchPolicy(batches)
-        self._was_ready = False
-        self.ready = False
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Consume until `stop`; then settle what has arrived, unless broker or database are away.
-
-        Raises BrokerMisconfigured at first contact; later that is an outage like any other.
-        """
-        failures = 0
-        while not stop.is_set():
-            try:
-                await self._session(stop)
-            except DatabaseUnavailable as exc:
-                log.warning("batch returned to the queue", error=str(exc))
-            except (BrokerUnavailable, BrokerMisconfigured) as exc:
-                if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
-                    raise
-                failures = 1 if self.ready else failures + 1
-                if failures == 1:
-                    log.warning("broker lost", error=str(exc))
-            finally:
-                self.ready = False
-            await pause(RECONNECT.delay(failures), stop)
-
-    async def _session(self, stop: asyncio.Event) -> None:
-        async with connect(self._url, name=self._name) as connection:
-            # Two channels: each is held here, for the driver keeps no hold of it.
-            consuming, parking = await connection.channel(), await connection.channel()
-            session = Session(
-                await driver_channel(consuming),
-                DeadLetters(await driver_channel(parking)),
-                self._store,
-                self._policy,
-                stop,
-            )
-            self.ready = self._was_ready = True
-            log.info("consuming")
-            await session.run()
+        is_too_long = self._store.seconds_away > RELEASE_AFTER
+        return self._stop.is_set() or self._subscription.lost is not None or is_too_long

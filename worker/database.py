@@ -1,21 +1,39 @@
 """MongoDB, as far as the worker knows it: the only module that imports the driver."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorClientSession, AsyncIOMotorDatabase
-from pymongo import IndexModel, ReadPreference
-from pymongo.errors import BulkWriteError, ConfigurationError, OperationFailure, PyMongoError
+from motor.motor_asyncio import (
+    AsyncIOMotorClient,
+    AsyncIOMotorClientSession,
+    AsyncIOMotorCollection,
+    AsyncIOMotorDatabase,
+)
+from pymongo import IndexModel, ReadPreference, UpdateOne
+from pymongo.errors import ConfigurationError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from worker.database_errors import (
+    DatabaseMisconfigured,
+    DocumentRefused,
+    TotalsConflict,
+    WriteConflict,
+    counted_from,
+    of_our_own,
+    refusals,
+    translated,
+)
+
 APP_NAME: Final = "usage-worker"
 EVENTS: Final = "events"
+TOTALS: Final = "totals"
+LEDGER: Final = "ledger"
 INDEX: Final = IndexModel([("projectId", 1), ("email", 1), ("metric", 1), ("timestamp", 1)])
 
 _DURABLE: Final = WriteConcern(w="majority", j=True)
@@ -25,39 +43,14 @@ _ORPHAN_MICROS: Final = 1_000_000
 OPERATION_DOCUMENTS: Final = 5000
 """Documents in one command: a producer's largest message must not exceed the time that a single operation has."""
 
-_DUPLICATE_KEY: Final = 11000
-_WRITE_CONFLICT: Final = 112
 _NAMESPACE_EXISTS: Final = 48
-_REFUSED_DOCUMENT: Final = frozenset({2, 15, 53, 121})
-"""BadValue, Overflow, InvalidIdField, DocumentValidationFailure: the document will never do. All else may pass."""
-_REFUSED_US: Final = frozenset({8000, 13, 18, 85, 86})
-"""AtlasError, Unauthorized, AuthenticationFailed, IndexOptionsConflict, IndexKeySpecsConflict."""
 
 _CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True
 )
 
 Document = Mapping[str, Any]
-
-
-class DatabaseUnavailable(Exception):
-    """MongoDB did not do what it was asked, and may do it later: the transaction can be repeated."""
-
-
-class DatabaseMisconfigured(Exception):
-    """MongoDB as it is set up cannot keep the worker's promises, or does not let the worker in."""
-
-
-class WriteConflict(Exception):
-    """Another transaction holds, or has just written, a document of this one: repeat it, lookup included."""
-
-
-class DocumentRefused(Exception):
-    """The server, or the encoder, will never take the document at `index` of an insert."""
-
-    def __init__(self, index: int, message: str) -> None:
-        super().__init__(message)
-        self.index = index
+T = TypeVar("T")
 
 
 class Transaction:
@@ -65,22 +58,81 @@ class Transaction:
 
     def __init__(self, database: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession) -> None:
         self._events = database[EVENTS]
+        self._totals = database[TOTALS]
+        self._ledger = database[LEDGER]
         self._session = session
+
+    async def find_entries(self, ids: Sequence[Document]) -> list[Document]:
+        """The rows of the ledger that have one of these ids: without what they list."""
+        without = {"ids": 0, "parked": 0, "void": 0}
+        return await self._find(self._ledger, ids, without)
 
     async def find_events(self, ids: Sequence[UUID]) -> list[Document]:
         """The documents among `events` that have one of these ids."""
+        return await self._find(self._events, ids, None)
+
+    async def _find(
+        self, collection: AsyncIOMotorCollection[dict[str, Any]], ids: Sequence[Any], fields: Document | None
+    ) -> list[Document]:
         found: list[Document] = []
-        for start in range(0, len(ids), OPERATION_DOCUMENTS):
-            part = list(ids[start : start + OPERATION_DOCUMENTS])
-            found += await self._events.find({"_id": {"$in": part}}, session=self._session).to_list(None)
+        for part in _parts(ids):
+            found += await collection.find({"_id": {"$in": part}}, fields, session=self._session).to_list(None)
         return found
 
     async def insert_events(self, documents: Sequence[Document]) -> None:
         """Insert all of them; raises DocumentRefused for the first that will never do."""
         for start in range(0, len(documents), OPERATION_DOCUMENTS):
-            with _counted_from(start):
+            with counted_from(start):
                 part = _encode(documents[start : start + OPERATION_DOCUMENTS])
                 await self._events.insert_many(part, ordered=True, session=self._session)
+
+    async def add_to_totals(self, additions: Sequence[tuple[Document, Document]]) -> None:
+        """Add to each total, given by its `_id`, what stands in its `$inc`; raises TotalsConflict."""
+        try:
+            with of_our_own():
+                for part in _parts([UpdateOne({"_id": key}, {"$inc": added}, upsert=True) for key, added in additions]):
+                    await self._totals.bulk_write(part, ordered=True, session=self._session)
+        except WriteConflict as exc:
+            raise TotalsConflict(str(exc)) from exc
+
+    async def insert_entries(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Enter these rows into the ledger; WriteConflict for one that is there."""
+        with of_our_own():
+            await self._ledger.insert_many(rows, ordered=True, session=self._session)
+
+    async def abort(self) -> None:
+        """Undo everything; nothing is committed on leaving."""
+        await self._session.abort_transaction()
+
+
+def _parts(items: Sequence[T]) -> Iterator[list[T]]:
+    for start in range(0, len(items), OPERATION_DOCUMENTS):
+        yield list(items[start : start + OPERATION_DOCUMENTS])
+
+
+class Snapshot:
+    """The whole database as it was at one moment."""
+
+    def __init__(self, database: AsyncIOMotorDatabase[dict[str, Any]], session: AsyncIOMotorClientSession) -> None:
+        self._database = database
+        self._session = session
+
+    async def find(
+        self, collection: str, query: Document, fields: Document | None = None, *, sort: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the documents of a collection that match, perhaps with some fields only, perhaps sorted by one."""
+        cursor = self._database[collection].find(query, fields, session=self._session, allow_disk_use=True)
+        with translated():
+            async for document in cursor.sort(sort, 1) if sort else cursor:
+                yield document
+
+    async def aggregate(self, collection: str, pipeline: Sequence[Document]) -> AsyncIterator[dict[str, Any]]:
+        """Yield what a pipeline makes of a collection."""
+        with translated():
+            async for document in self._database[collection].aggregate(
+                list(pipeline), session=self._session, allowDiskUse=True
+            ):
+                yield document
 
 
 class Database:
@@ -114,14 +166,16 @@ class Database:
         Raises DatabaseUnavailable, DatabaseMisconfigured.
         """
         self._check_write_concern()
-        with _translated(), _refusals():
+        with translated(), refusals():
             hello = await self._client.admin.command("hello")
             if "setName" not in hello and hello.get("msg") != "isdbgrid":
                 raise DatabaseMisconfigured(
                     "the MongoDB server stands alone, and has no transactions: "
                     "start it with --replSet and initiate it, one member is enough"
                 )
-            await self._create_events()
+            for name in (EVENTS, TOTALS, LEDGER):
+                await self._create(name)
+            await self._database[EVENTS].create_indexes([INDEX])
             self._session = await self._client.start_session()
 
     def _check_write_concern(self) -> None:
@@ -132,14 +186,13 @@ class Database:
                 "leave w and journal out of it, or set w=majority"
             )
 
-    async def _create_events(self) -> None:
+    async def _create(self, name: str) -> None:
         # Outside of transactions, which would fail on a collection that is being created.
         try:
-            await self._database.create_collection(EVENTS, check_exists=False)
+            await self._database.create_collection(name, check_exists=False)
         except OperationFailure as exc:
             if exc.code != _NAMESPACE_EXISTS:
                 raise
-        await self._database[EVENTS].create_indexes([INDEX])
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
@@ -150,7 +203,7 @@ class Database:
         """
         if self._session is None:
             raise RuntimeError("prepare comes first")
-        with _translated():
+        with translated():
             async with self._session.start_transaction(
                 read_concern=_SNAPSHOT, write_concern=_DURABLE, read_preference=ReadPreference.PRIMARY
             ):
@@ -161,7 +214,7 @@ class Database:
 
         An idle transaction of a live worker may be among them; that worker repeats it.
         """
-        with _translated():
+        with translated():
             admin = self._client.admin
             cursor = admin.aggregate(
                 [
@@ -180,9 +233,33 @@ class Database:
                 await admin.command("killSessions", orphans, codec_options=_CODEC)
             return len(orphans)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Look at one moment, for as long as the server keeps it: five minutes by default.
+
+        Raises DatabaseUnavailable.
+        """
+        with translated():
+            async with await self._client.start_session(snapshot=True) as session:
+                yield Snapshot(self._database.with_options(write_concern=_DURABLE), session)
+
+    async def enter(self, rows: Sequence[Document]) -> None:
+        """Put rows into the ledger, durably and outside of any transaction; one that is there stays as it is.
+
+        Raises DatabaseUnavailable.
+        """
+        with translated():
+            for row in rows:
+                await self._database[LEDGER].update_one({"_id": row["_id"]}, {"$setOnInsert": row}, upsert=True)
+
+    async def prove_writes(self) -> None:
+        """Raise DatabaseUnavailable unless a write, which changes nothing, is acknowledged by a majority."""
+        with translated():
+            await self._database[TOTALS].update_one({"_id": None}, {"$set": {"_id": None}})
+
     async def ping(self) -> None:
         """Raise DatabaseUnavailable unless the primary answers."""
-        with _translated():
+        with translated():
             await self._client.admin.command("ping")
 
     async def close(self) -> None:
@@ -201,53 +278,3 @@ def _encode(documents: Sequence[Document]) -> list[RawBSONDocument]:
         except (bson.errors.BSONError, OverflowError, UnicodeError, ValueError) as exc:
             raise DocumentRefused(index, str(exc)) from exc
     return encoded
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Raise what the driver raises as one of ours."""
-    try:
-        yield
-    except BulkWriteError as exc:
-        raise _of_write_errors(exc) from exc
-    except OperationFailure as exc:
-        if exc.code == _WRITE_CONFLICT:
-            raise WriteConflict(str(exc)) from exc
-        raise DatabaseUnavailable(_short(exc)) from exc
-    except PyMongoError as exc:
-        raise DatabaseUnavailable(_short(exc)) from exc
-
-
-@contextmanager
-def _counted_from(start: int) -> Iterator[None]:
-    """Give the index of a refused document within all of them, not within its part."""
-    try:
-        with _translated():
-            yield
-    except DocumentRefused as exc:
-        raise DocumentRefused(start + exc.index, str(exc)) from exc
-
-
-def _of_write_errors(exc: BulkWriteError) -> Exception:
-    # Never the exception's own text: it carries every document of the batch.
-    errors = exc.details.get("writeErrors") or [{}]
-    code, message = errors[0].get("code"), str(errors[0].get("errmsg"))
-    if code in {_DUPLICATE_KEY, _WRITE_CONFLICT}:
-        return WriteConflict(f"error {code}")
-    if code in _REFUSED_DOCUMENT:
-        return DocumentRefused(errors[0]["index"], message)
-    return DatabaseUnavailable(f"error {code}")
-
-
-def _short(exc: PyMongoError) -> str:
-    return f"{type(exc).__name__}: {str(exc)[:200]}"
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except OperationFailure as exc:
-        if exc.code in _REFUSED_US:
-            raise DatabaseMisconfigured(f"MongoDB refuses: {_short(exc)}") from exc
-        raise

@@ -1,29 +1,121 @@
-"""Parking what cannot be stored, with its reason."""
+"""A dead letter: how one is parked, and how one is read back."""
 
 import asyncio
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Self
+from uuid import UUID, uuid5
 
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from contract import topology
 from contract.connection import translated
-from contract.event import Rejected
-from contract.fields import format_timestamp
+from contract.event import EVENT_NAMESPACE, Reason, Rejected, Source
+from contract.fields import format_timestamp, parse_timestamp
+from contract.stamp import Stamp
+
+KEY: Final = "usage-key"
+REASON: Final = "usage-reason"
+DETAIL: Final = "usage-detail"
+SOURCE: Final = "usage-source"
+PARKED_AT: Final = "usage-parked-at"
+REPLAY: Final = "usage-replay"
+"""On a message that is a dead letter sent again: the letter's key."""
 
 DETAIL_LIMIT: Final = 4000
 """Characters of the sentence that says what is wrong; headers must fit into one frame."""
 
-
 AT_ONCE: Final = 500
 """Dead letters under way together: one message may hold a hundred thousand."""
 
+_BROKERS_DETAIL: Final = {
+    Reason.DELIVERY_LIMIT: "every worker that took this message ended before it was done with it",
+    Reason.UNROUTED: "no queue was bound where this message was published",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What lies among the dead letters, whoever put it there."""
+
+    key: UUID
+    """Its identity: two letters of one key are copies, left by a crash between parking and committing."""
+    reason: Reason
+    detail: str
+    source: Source
+    parked_at: datetime | None
+    """None where the broker does not say."""
+    body: bytes
+    headers: Mapping[str, Any]
+    stamp: Stamp | None
+    """Of a whole message."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the broker dead-lettered a message as it was; workers park what they do not store of one."""
+        return REASON not in self.headers
+
+    @classmethod
+    def of(cls, message: DeliveredMessage) -> Self:
+        """Read a delivery from the queue of dead letters; what a stranger put there is UNROUTED."""
+        headers = message.header.properties.headers or {}
+        try:
+            return cls._parked(message.body, headers)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return cls._whole(message.body, {name: value for name, value in headers.items() if name != REASON})
+
+    @classmethod
+    def _parked(cls, body: bytes, headers: Mapping[str, Any]) -> Self:
+        return cls(
+            key=UUID(headers[KEY]),
+            reason=Reason(headers[REASON]),
+            detail=str(headers[DETAIL]),
+            source=Source(headers[SOURCE]),
+            parked_at=parse_timestamp(headers[PARKED_AT]),
+            body=body,
+            headers=headers,
+            stamp=None,
+        )
+
+    @classmethod
+    def _whole(cls, body: bytes, headers: Mapping[str, Any]) -> Self:
+        stamp = Stamp.from_headers(headers)
+        death = _last_death(headers)
+        reason = Reason.DELIVERY_LIMIT if death.get("reason") == "delivery_limit" else Reason.UNROUTED
+        died_at = death.get("time")
+        identity = f"{stamp.publisher}:{stamp.seq}" if stamp else hashlib.sha256(body).hexdigest()
+        return cls(
+            key=uuid5(EVENT_NAMESPACE, identity),
+            reason=reason,
+            detail=_BROKERS_DETAIL[reason],
+            source=Source.HTTP if death.get("exchange") == topology.EXCHANGE else Source.QUEUE,
+            parked_at=died_at if isinstance(died_at, datetime) else None,
+            body=body,
+            headers=headers,
+            stamp=stamp,
+        )
+
+
+def replayed_key(headers: Mapping[str, Any]) -> UUID | None:
+    """The key of the dead letter that a message was; None when it was none."""
+    try:
+        return UUID(headers[REPLAY])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    deaths = headers.get("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else {}
+    return last if isinstance(last, dict) else {}
+
 
 class DeadLetters:
-    """Publishes to the dead letters on a channel of its own, and waits for each confirm.
+    """Publishes to the dead letters, on a connection of its own, and waits for each confirm.
 
     There is no time limit: while the broker is blocked by an alarm, giving up would only bring the same message
     back, one delivery nearer to its limit. When the connection is lost, the wait ends with it.
@@ -32,18 +124,20 @@ class DeadLetters:
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
 
-    async def park(self, rejected: Sequence[Rejected]) -> None:
-        """Return when the broker has confirmed all of them; raises BrokerUnavailable."""
+    async def park(self, letters: Mapping[UUID, Rejected]) -> None:
+        """Return when the broker has confirmed all of them, each under its key; raises BrokerUnavailable."""
+        pairs = list(letters.items())
         with translated():
-            for start in range(0, len(rejected), AT_ONCE):
-                await asyncio.gather(*map(self._publish, rejected[start : start + AT_ONCE]))
+            for start in range(0, len(pairs), AT_ONCE):
+                await asyncio.gather(*(self._publish(key, one) for key, one in pairs[start : start + AT_ONCE]))
 
-    async def _publish(self, rejected: Rejected) -> None:
+    async def _publish(self, key: UUID, rejected: Rejected) -> None:
         headers: FieldTable = {
-            "usage-reason": rejected.reason.value,
-            "usage-detail": rejected.detail[:DETAIL_LIMIT],
-            "usage-source": rejected.source.value,
-            "usage-parked-at": format_timestamp(datetime.now(UTC)),
+            KEY: str(key),
+            REASON: rejected.reason.value,
+            DETAIL: rejected.detail[:DETAIL_LIMIT],
+            SOURCE: rejected.source.value,
+            PARKED_AT: format_timestamp(datetime.now(UTC)),
         }
         await self._channel.basic_publish(
             rejected.body,

@@ -21,7 +21,7 @@ def to_document(event: UsageEvent) -> dict[str, Any]:
     """Return the document of collection `events`; the wire's names are the database's names."""
     document: dict[str, Any] = {
         "_id": event.id,
-        "projectId": ObjectId(event.project_id) if is_object_id(event.project_id) else event.project_id,
+        "projectId": to_project_id(event.project_id),
         "email": event.email,
         "metric": event.metric,
         "quantity": to_decimal128(event.quantity),
@@ -34,6 +34,11 @@ def to_document(event: UsageEvent) -> dict[str, Any]:
     if event.properties is not None:
         document["properties"] = {name: _to_bson(value) for name, value in event.properties.items()}
     return document
+
+
+def to_project_id(project_id: str) -> ObjectId | str:
+    """Return a project id as it is stored: 24 hexadecimal digits are an ObjectId."""
+    return ObjectId(project_id) if is_object_id(project_id) else project_id
 
 
 def from_document(document: Mapping[str, Any]) -> UsageEvent:

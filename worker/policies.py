@@ -42,6 +42,8 @@ class PrefetchPolicy:
     least: int = 20
     most: int = 5000
     retune_factor: float = 4.0
+    growth: float = 16.0
+    """At the most so many times more than what was just looked at: a few small messages say little of the next."""
     memory: int = 50
     """Messages after which the average has forgotten what came before."""
     suspicious_deliveries: int = 2
@@ -58,7 +60,7 @@ class PrefetchPolicy:
         """What to prefetch from now on: `current`, unless something much different would fit better."""
         if current == self.first() and suspect:
             return current
-        wanted = self._fitting(shape)
+        wanted = min(self._fitting(shape), max(self.least, int(current * self.growth)))
         if current == self.first() or max(wanted, current) >= self.retune_factor * min(wanted, current):
             return wanted
         return current
@@ -68,3 +70,13 @@ class PrefetchPolicy:
         by_events = 2 * self.batch.events / max(1.0, shape.events)
         by_bytes = 4 * self.batch.bytes / max(1.0, shape.bytes)
         return max(1, int(min(max(by_events, self.least), self.most, by_bytes)))
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """Ingest validates with the model that the worker does: when what it sent is invalid, one of the two is wrong.
+
+    So many such messages in a row are no accident of one sender, and parking all that comes would help nobody.
+    """
+
+    invalid_in_a_row: int = 20

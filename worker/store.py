@@ -3,16 +3,21 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from contract.backoff import Backoff
-from contract.event import Reason, Rejected, UsageEvent
-from worker.database import Database, DatabaseUnavailable, DocumentRefused, WriteConflict
+from contract.event import Rejected
+from worker.database import Database, Transaction
+from worker.database_errors import DatabaseUnavailable, DocumentRefused, TotalsConflict, WriteConflict
 from worker.documents import from_document, to_document
+from worker.ledger import Entry, EntryId
+from worker.plan import Outcome, Work
+from worker.totals import draw_slot, to_additions, totals_of
 
 log = structlog.get_logger(__name__)
 
@@ -21,66 +26,11 @@ OUTAGE_BACKOFF: Final = Backoff(first=0.05, cap=2.0)
 ORPHAN_PATIENCE: Final = 1.0
 """Seconds of write conflicts after which the other side is taken for dead: live workers commit in less."""
 
-Park = Callable[[Sequence[Rejected]], Awaitable[None]]
-"""Puts events among the dead letters; returns when that is confirmed."""
+TRIAL_DOCUMENTS: Final = 64
+"""How many documents are tried at once behind one that was refused; twice as many after each trial that goes well."""
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a batch's events, in numbers."""
-
-    stored: int = 0
-    duplicates: int = 0
-    parked: int = 0
-
-    def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.stored + other.stored, self.duplicates + other.duplicates, self.parked + other.parked)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a batch's events are, seen against those stored before: each is one of the three."""
-
-    fresh: list[UsageEvent]
-    duplicates: int
-    conflicts: list[tuple[UsageEvent, UsageEvent]]
-    """Each with the event that has its id, and other content."""
-
-
-def plan(events: Sequence[UsageEvent], stored: Mapping[UUID, UsageEvent]) -> Plan:
-    """Sort the events of a batch, in order: the first of an id stands."""
-    firsts = dict(stored)
-    result = Plan([], 0, [])
-    for event in events:
-        first = firsts.setdefault(event.id, event)
-        if first is event:
-            result.fresh.append(event)
-        elif not event.repeats(first):
-            result.conflicts.append((event, first))
-    return replace(result, duplicates=len(events) - len(result.fresh) - len(result.conflicts))
-
-
-@dataclass(slots=True)
-class _Work:
-    """What is left of a batch: an event that was parked is out of it, so no redo parks it again."""
-
-    events: list[UsageEvent]
-    park: Park
-    fresh: list[UsageEvent] = field(default_factory=list)
-    parked: int = 0
-
-    async def park_conflicts(self, conflicts: Sequence[tuple[UsageEvent, UsageEvent]]) -> None:
-        if conflicts:
-            await self._park([(event, Reason.CONFLICT, _difference(event, first)) for event, first in conflicts])
-
-    async def park_refused(self, refusal: DocumentRefused) -> None:
-        await self._park([(self.fresh[refusal.index], Reason.REFUSED, str(refusal))])
-
-    async def _park(self, parked: Sequence[tuple[UsageEvent, Reason, str]]) -> None:
-        await self.park([Rejected(event.to_wire(), event.source, reason, why) for event, reason, why in parked])
-        gone = {id(event) for event, _, _ in parked}
-        self.events = [event for event in self.events if id(event) not in gone]
-        self.parked += len(parked)
+Park = Callable[[Mapping[UUID, Rejected]], Awaitable[None]]
+"""Puts these among the dead letters, each under its key; returns when that is confirmed."""
 
 
 @dataclass(slots=True)
@@ -98,49 +48,112 @@ class Store:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self.available = True
+        self._slot = draw_slot()
+        self._away_since: float | None = None
 
-    async def write(self, events: Sequence[UsageEvent], park: Park, *, abandoned: Callable[[], bool]) -> Outcome:
-        """Store the events; return when they are durable, however long MongoDB is away.
+    @property
+    def available(self) -> bool:
+        """Whether the last attempt to write found the database at work."""
+        return self._away_since is None
 
-        An event stored before is a duplicate; one whose id is stored with other content is parked as CONFLICT, one
-        that MongoDB will never take as REFUSED.
+    @property
+    def seconds_away(self) -> float:
+        """For how long every attempt has found the database away."""
+        return 0.0 if self._away_since is None else self._clock() - self._away_since
+
+    async def prove_writes(self) -> bool:
+        """Whether the database takes writes now, as durably as a batch's; if so, it is available again."""
+        try:
+            await self._database.prove_writes()
+        except (DatabaseUnavailable, WriteConflict):
+            return False
+        self._away_since = None
+        return True
+
+    async def write(self, entries: Sequence[Entry], park: Park, *, abandoned: Callable[[], bool]) -> Outcome:
+        """Store the events, and enter them; return when they are durable, however long MongoDB is away.
+
+        An entry that is in the ledger came before: it is a copy, and nothing of it is done again. An event stored
+        before is a duplicate; one whose id is stored with other content is parked as CONFLICT, one that MongoDB will
+        never take as REFUSED; all that is parked, what came in as rejected too, is confirmed before the commit.
 
         Raises DatabaseUnavailable only when an attempt has failed and the batch is `abandoned`.
         """
-        work, trouble = _Work(list(events), park), _Trouble()
+        work, trouble = Work(entries), _Trouble()
         while True:
             try:
-                outcome = await self._attempt(work)
-            except DocumentRefused as exc:
-                await work.park_refused(exc)
+                is_committed = await self._attempt(work)
+                self._away_since = None
+                if is_committed:
+                    return work.outcome
+                # Outside of the transaction, which must not wait for the broker.
+                await park(work.to_park)
+                work.note_parked()
             except WriteConflict as exc:
                 if trouble.orphans_ended and abandoned():
                     raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
-                await asyncio.sleep(await self._after_conflict(trouble))
+                await asyncio.sleep(await self._after_conflict(trouble, exc))
             except DatabaseUnavailable as exc:
                 delay = self._after_outage(trouble, exc)
                 if abandoned():
                     raise
                 await asyncio.sleep(delay)
+
+    async def _attempt(self, work: Work) -> bool:
+        """Commit; or commit nothing, and return False, when something is to be parked first."""
+        if not work.entries:
+            return True
+        try:
+            async with self._database.transaction() as transaction:
+                await self._look_up(work, transaction)
+                if not work.to_park:
+                    await self._write(work, transaction)
+                if work.to_park:
+                    await transaction.abort()
+        except DocumentRefused as exc:
+            work.refuse(await self._all_refused(work, exc))
+        return not work.to_park
+
+    async def _look_up(self, work: Work, transaction: Transaction) -> None:
+        rows = await transaction.find_entries([entry.id.to_document() for entry in work.entries])
+        work.leave_out_copies({EntryId.from_document(row["_id"]): row for row in rows})
+        if work.to_park:
+            return
+        documents = await transaction.find_events([event.id for event in work.events])
+        work.plan({document["_id"]: from_document(document) for document in documents})
+
+    async def _write(self, work: Work, transaction: Transaction) -> None:
+        if work.fresh:
+            await transaction.insert_events([to_document(event) for event in work.fresh])
+        # Not earlier: the event that one conflicts with may itself have been refused.
+        if work.find_conflicts():
+            return
+        if work.fresh:
+            await transaction.add_to_totals(to_additions(totals_of(work.fresh), self._slot))
+        if rows := work.rows(datetime.now(UTC)):
+            await transaction.insert_entries(rows)
+
+    async def _all_refused(self, work: Work, first: DocumentRefused) -> dict[int, str]:
+        """Find all that the server refuses among the fresh events, by transactions that never commit."""
+        documents = [to_document(event) for event in work.fresh]
+        refused = {first.index: str(first)}
+        start, size = first.index + 1, TRIAL_DOCUMENTS
+        while start < len(documents):
+            trial = documents[start : start + size]
+            try:
+                async with self._database.transaction() as transaction:
+                    await transaction.insert_events(trial)
+                    await transaction.abort()
+            except DocumentRefused as exc:
+                refused[start + exc.index] = str(exc)
+                start, size = start + exc.index + 1, TRIAL_DOCUMENTS
             else:
-                self.available = True
-                return outcome
+                start, size = start + len(trial), size * 2
+        return refused
 
-    async def _attempt(self, work: _Work) -> Outcome:
-        if not work.events:
-            return Outcome(parked=work.parked)
-        async with self._database.transaction() as transaction:
-            documents = await transaction.find_events([event.id for event in work.events])
-            planned = plan(work.events, {document["_id"]: from_document(document) for document in documents})
-            work.fresh = planned.fresh
-            if planned.fresh:
-                await transaction.insert_events([to_document(event) for event in planned.fresh])
-            # Not earlier: the event that one conflicts with may itself have been refused.
-            await work.park_conflicts(planned.conflicts)
-        return Outcome(stored=len(planned.fresh), duplicates=planned.duplicates, parked=work.parked)
-
-    async def _after_conflict(self, trouble: _Trouble) -> float:
+    async def _after_conflict(self, trouble: _Trouble, exc: WriteConflict) -> float:
+        if isinstance(exc, TotalsConflict):
+            self._slot = draw_slot()
         trouble.failures += 1
         now = self._clock()
         if trouble.conflict_since is None:
@@ -161,12 +174,7 @@ class Store:
 
     def _after_outage(self, trouble: _Trouble, exc: DatabaseUnavailable) -> float:
         trouble.failures += 1
-        if self.available:
+        if self._away_since is None:
             log.warning("database lost", error=str(exc))
-        self.available = False
+            self._away_since = self._clock()
         return OUTAGE_BACKOFF.delay(trouble.failures)
-
-
-def _difference(event: UsageEvent, first: UsageEvent) -> str:
-    """Show an operator both contents."""
-    return f"stored: {first.to_wire().decode()}; sent: {event.to_wire().decode()}"

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -12,34 +11,15 @@ from pamqp.commands import Basic
 from contract import topology
 from contract.connection import translated
 from contract.event import Source
+from contract.properties import unreadable
+from contract.stamp import Stamp
+from worker.deadletters import replayed_key
+from worker.delivery import Delivery
 from worker.policies import MessageShape, PrefetchPolicy
 
 log = structlog.get_logger(__name__)
 
 RPC_TIMEOUT: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message with its receipt; the body stays bytes until its batch is built."""
-
-    tag: int
-    body: bytes
-    source: Source
-    earlier_deliveries: int
-
-    @classmethod
-    def of(cls, message: DeliveredMessage) -> "Delivery":
-        """Take from the driver's message what we need."""
-        # Not without the broker's own flag: on a first delivery the header is the producer's, and may be a lie.
-        is_again = isinstance(message.delivery, Basic.Deliver) and message.delivery.redelivered
-        count = (message.header.properties.headers or {}).get("x-delivery-count", 0) if is_again else 0
-        return cls(
-            tag=message.delivery_tag or 0,
-            body=message.body,
-            source=Source.HTTP if message.exchange == topology.EXCHANGE else Source.QUEUE,
-            earlier_deliveries=count if isinstance(count, int) else 0,
-        )
 
 
 class Subscription:
@@ -95,7 +75,7 @@ class Subscription:
         self.prefetch = prefetch
 
     async def _receive(self, message: DeliveredMessage) -> None:
-        delivery = Delivery.of(message)
+        delivery = delivery_of(message)
         if delivery.tag != self._next_tag:
             self._lose(f"delivery {self._next_tag} is missing")
         if self.lost is None:
@@ -107,3 +87,20 @@ class Subscription:
         if self.lost is None:
             self.lost = why
             self._changed()
+
+
+def delivery_of(message: DeliveredMessage) -> Delivery:
+    """Take from the driver's message what we need."""
+    headers = message.header.properties.headers or {}
+    # Not without the broker's own flag: on a first delivery the header is the producer's, and may be a lie.
+    is_again = isinstance(message.delivery, Basic.Deliver) and message.delivery.redelivered
+    count = headers.get("x-delivery-count", 0) if is_again else 0
+    return Delivery(
+        tag=message.delivery_tag or 0,
+        body=message.body,
+        source=Source.HTTP if message.exchange == topology.EXCHANGE else Source.QUEUE,
+        earlier_deliveries=count if isinstance(count, int) else 0,
+        stamp=Stamp.from_headers(headers),
+        replay=replayed_key(headers),
+        unreadable=unreadable(message.header.properties),
+    )

@@ -1,7 +1,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,8 +21,11 @@ from devstack import Devstack
 from devstack.database import LocalDatabase
 from devstack.ports import LOOPBACK
 from tests.support.waiting import eventually
-from worker.database import APP_NAME, Database, DatabaseMisconfigured, DatabaseUnavailable
-from worker.store import Outcome, Store
+from worker.database import APP_NAME, Database
+from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
+from worker.ledger import Entry, EntryId
+from worker.plan import Outcome
+from worker.store import Park, Store
 
 Documents = AsyncDatabase[dict[str, Any]]
 
@@ -31,11 +34,14 @@ Documents = AsyncDatabase[dict[str, Any]]
 class Parked:
     """Dead letters that a test can look at."""
 
+    letters: dict[UUID, Rejected] = field(default_factory=dict)
     rejected: list[Rejected] = field(default_factory=list)
+    """In the order of parking, one that was parked twice also twice."""
 
-    async def park(self, rejected: Sequence[Rejected]) -> None:
+    async def park(self, letters: Mapping[UUID, Rejected]) -> None:
         await asyncio.sleep(0)
-        self.rejected += rejected
+        self.letters |= letters
+        self.rejected += letters.values()
 
     @property
     def reasons(self) -> list[Reason]:
@@ -80,6 +86,11 @@ def events(count: int) -> list[UsageEvent]:
     return [event(number) for number in range(1, count + 1)]
 
 
+async def write(store: Store, batch: Sequence[UsageEvent], park: Park, *, abandoned: Callable[[], bool]) -> Outcome:
+    """Write events that came without a stamp."""
+    return await store.write([Entry(EntryId.new(), list(batch))], park, abandoned=abandoned)
+
+
 def never() -> bool:
     return False
 
@@ -106,10 +117,10 @@ async def test_each_event_is_stored_once_and_its_copies_are_counted(
     store: Store, database: Documents, parked: Parked
 ) -> None:
     batch = events(100)
-    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=100)
+    assert await write(store, batch, parked.park, abandoned=never) == Outcome(stored=100)
     again = [replace(one, received_at=datetime(2026, 2, 1, tzinfo=UTC), source=Source.QUEUE) for one in batch]
     more = [*again, event(101), event(101)]
-    assert await store.write(more, parked.park, abandoned=never) == Outcome(stored=1, duplicates=101)
+    assert await write(store, more, parked.park, abandoned=never) == Outcome(stored=1, duplicates=101)
     assert await ids(database) == list(range(1, 102))
     assert parked.rejected == []
     # and the first one stands, with the time it was received
@@ -127,10 +138,10 @@ async def test_nothing_is_a_batch_too(store: Store, database: Documents, parked:
 async def test_other_content_under_a_stored_id_is_parked_with_both_and_the_first_stands(
     store: Store, database: Documents, parked: Parked
 ) -> None:
-    await store.write([event(1, "10"), event(2, "20")], parked.park, abandoned=never)
+    await write(store, [event(1, "10"), event(2, "20")], parked.park, abandoned=never)
     # when
     batch = [event(1, "11"), event(2, "20"), event(3, "30")]
-    outcome = await store.write(batch, parked.park, abandoned=never)
+    outcome = await write(store, batch, parked.park, abandoned=never)
     # then
     assert outcome == Outcome(stored=1, duplicates=1, parked=1)
     [conflict] = parked.rejected
@@ -145,22 +156,22 @@ async def test_other_content_under_a_stored_id_is_parked_with_both_and_the_first
 
 async def test_within_a_batch_the_first_of_an_id_stands(store: Store, database: Documents, parked: Parked) -> None:
     batch = [event(1, "10"), event(1, "11"), event(1, "10"), event(2)]
-    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=2, duplicates=1, parked=1)
+    assert await write(store, batch, parked.park, abandoned=never) == Outcome(stored=2, duplicates=1, parked=1)
     assert parked.reasons == [Reason.CONFLICT]
     assert await quantity_of(database, 1) == 10
 
 
 async def test_a_conflict_sent_again_is_parked_again(store: Store, database: Documents, parked: Parked) -> None:
-    await store.write([event(1, "10")], parked.park, abandoned=never)
+    await write(store, [event(1, "10")], parked.park, abandoned=never)
     for _ in range(2):
-        assert await store.write([event(1, "11")], parked.park, abandoned=never) == Outcome(parked=1)
+        assert await write(store, [event(1, "11")], parked.park, abandoned=never) == Outcome(parked=1)
     assert parked.reasons == [Reason.CONFLICT] * 2
     assert await quantity_of(database, 1) == 10
 
 
 async def test_the_same_quantity_in_other_digits_is_the_same(store: Store, database: Documents, parked: Parked) -> None:
-    await store.write([event(1, "1.50")], parked.park, abandoned=never)
-    assert await store.write([event(1, "1.5")], parked.park, abandoned=never) == Outcome(duplicates=1)
+    await write(store, [event(1, "1.50")], parked.park, abandoned=never)
+    assert await write(store, [event(1, "1.5")], parked.park, abandoned=never) == Outcome(duplicates=1)
     assert str(await quantity_of(database, 1)) == "1.50"
     assert parked.rejected == []
 
@@ -175,7 +186,7 @@ async def test_what_the_server_refuses_is_parked_and_its_neighbours_are_stored(
     bad = {3, 7, 8, 20}
     batch = [event(n, metric="forbidden" if n in bad else "calls") for n in range(1, 21)]
     # when
-    outcome = await store.write(batch, parked.park, abandoned=never)
+    outcome = await write(store, batch, parked.park, abandoned=never)
     # then
     assert outcome == Outcome(stored=16, parked=4)
     assert parked.reasons == [Reason.REFUSED] * 4
@@ -190,7 +201,7 @@ async def test_a_batch_of_nothing_but_refused_events_is_parked_in_bearable_time(
     await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
     began = time.monotonic()
     async with asyncio.timeout(30):
-        outcome = await store.write([event(n, metric="forbidden") for n in range(200)], parked.park, abandoned=never)
+        outcome = await write(store, [event(n, metric="forbidden") for n in range(200)], parked.park, abandoned=never)
     assert outcome == Outcome(parked=200)
     assert time.monotonic() - began < 10
 
@@ -200,7 +211,7 @@ async def test_what_cannot_be_encoded_is_parked_and_its_neighbours_are_stored(
 ) -> None:
     # given what no message can bring, for both ends of the queue check it
     batch = [event(1), event(2, properties={"n": 2**63}), event(3), event(4, properties={"\0": 1}), event(5)]
-    outcome = await store.write(batch, parked.park, abandoned=never)
+    outcome = await write(store, batch, parked.park, abandoned=never)
     assert outcome == Outcome(stored=3, parked=2)
     assert parked.reasons == [Reason.REFUSED] * 2
     assert await ids(database) == [1, 3, 5]
@@ -209,17 +220,17 @@ async def test_what_cannot_be_encoded_is_parked_and_its_neighbours_are_stored(
 async def test_when_parking_fails_nothing_of_the_batch_is_stored(
     store: Store, database: Documents, parked: Parked
 ) -> None:
-    await store.write([event(1, "10")], parked.park, abandoned=never)
+    await write(store, [event(1, "10")], parked.park, abandoned=never)
 
-    async def fail(_: Sequence[Rejected]) -> None:
+    async def fail(_: Mapping[UUID, Rejected]) -> None:
         raise ConnectionError("the broker is gone")
 
     batch = [event(2), event(1, "11"), event(3)]
     with pytest.raises(ConnectionError):
-        await store.write(batch, fail, abandoned=never)
+        await write(store, batch, fail, abandoned=never)
     assert await ids(database) == [1]
     # and the store can be used as before
-    assert await store.write(batch, parked.park, abandoned=never) == Outcome(stored=2, parked=1)
+    assert await write(store, batch, parked.park, abandoned=never) == Outcome(stored=2, parked=1)
     assert await ids(database) == [1, 2, 3]
 
 
@@ -266,10 +277,10 @@ async def test_a_fault_on_the_way_stores_each_event_once_all_the_same(
     for times in (1, 2):
         batch = [event(100 * times + n) for n in range(20)]
         async with failing(database, times, **fault):
-            outcome = await store.write(batch, parked.park, abandoned=never)
-        # what was committed unheard comes back as duplicates
-        assert outcome.stored + outcome.duplicates == 20
-        assert await store.write(batch, parked.park, abandoned=never) == Outcome(duplicates=20)
+            outcome = await write(store, batch, parked.park, abandoned=never)
+        # what was committed unheard is known by its entry in the ledger
+        assert outcome == Outcome(stored=20)
+        assert await write(store, batch, parked.park, abandoned=never) == Outcome(duplicates=20)
     assert await ids(database) == [*range(100, 120), *range(200, 220)]
     assert parked.rejected == []
     assert store.available
@@ -280,16 +291,16 @@ async def test_a_commit_that_is_not_durable_is_not_taken_for_one(
 ) -> None:
     async with failing(database, 50, failCommands=["commitTransaction"], writeConcernError=NOT_DURABLE):
         with pytest.raises(DatabaseUnavailable):
-            await store.write([event(1)], parked.park, abandoned=always)
-    assert await store.write([event(1)], parked.park, abandoned=never) == Outcome(duplicates=1)
+            await write(store, [event(1)], parked.park, abandoned=always)
+    assert await write(store, [event(1)], parked.park, abandoned=never) == Outcome(duplicates=1)
 
 
 async def test_a_conflict_is_parked_once_however_often_the_batch_is_redone(
     store: Store, database: Documents, parked: Parked
 ) -> None:
-    await store.write([event(1, "10")], parked.park, abandoned=never)
+    await write(store, [event(1, "10")], parked.park, abandoned=never)
     async with failing(database, 4, failCommands=["insert"], closeConnection=True):
-        outcome = await store.write([event(1, "11"), event(2)], parked.park, abandoned=never)
+        outcome = await write(store, [event(1, "11"), event(2)], parked.park, abandoned=never)
     assert outcome == Outcome(stored=1, parked=1)
     assert parked.reasons == [Reason.CONFLICT]
 
@@ -302,7 +313,10 @@ async def test_two_workers_with_the_same_events_store_each_once(
         for round_number in range(10):
             batch = [event(1000 * round_number + n) for n in range(200)]
             outcomes = await asyncio.gather(
-                *(store.write(random.sample(batch, len(batch)), parked.park, abandoned=never) for store in (one, other))
+                *(
+                    write(store, random.sample(batch, len(batch)), parked.park, abandoned=never)
+                    for store in (one, other)
+                )
             )
             assert sum(outcome.stored for outcome in outcomes) == 200
             assert sum(outcome.duplicates for outcome in outcomes) == 200
@@ -316,8 +330,8 @@ async def test_two_workers_with_two_versions_of_an_event_store_one_and_park_the_
     uri = stack.database.uri
     async with storing(uri, database.name) as one, storing(uri, database.name) as other:
         await asyncio.gather(
-            one.write([event(n, "1") for n in range(50)], parked.park, abandoned=never),
-            other.write([event(n, "2") for n in range(50)], parked.park, abandoned=never),
+            write(one, [event(n, "1") for n in range(50)], parked.park, abandoned=never),
+            write(other, [event(n, "2") for n in range(50)], parked.park, abandoned=never),
         )
     assert await ids(database) == list(range(50))
     assert parked.reasons == [Reason.CONFLICT] * 50
@@ -341,7 +355,7 @@ async def test_what_a_killed_worker_left_open_delays_its_successor_by_seconds_on
 ) -> None:
     async with hanging_transaction(stack.database.uri, database.name, 5, APP_NAME):
         began = time.monotonic()
-        outcome = await store.write(events(10), parked.park, abandoned=never)
+        outcome = await write(store, events(10), parked.park, abandoned=never)
         assert time.monotonic() - began < 3
     assert outcome == Outcome(stored=10)
     assert await ids(database) == list(range(1, 11))
@@ -351,7 +365,7 @@ async def test_what_another_program_holds_open_is_left_alone_and_waited_for(
     stack: Devstack, store: Store, database: Documents, parked: Parked
 ) -> None:
     async with hanging_transaction(stack.database.uri, database.name, 5, "somebody-else"):
-        writing = asyncio.create_task(store.write(events(10), parked.park, abandoned=never))
+        writing = asyncio.create_task(write(store, events(10), parked.park, abandoned=never))
         done, _ = await asyncio.wait([writing], timeout=2.5)
         assert not done
     assert await writing == Outcome(stored=10)
@@ -365,7 +379,7 @@ async def test_a_worker_at_work_is_no_victim_of_another_that_clears_up(
     await cleaner.prepare()
     try:
         async with storing(stack.database.uri, database.name) as store:
-            writing = asyncio.create_task(store.write(events(2000), parked.park, abandoned=never))
+            writing = asyncio.create_task(write(store, events(2000), parked.park, abandoned=never))
             while not writing.done():
                 await cleaner.kill_orphans()
             assert await writing == Outcome(stored=2000)
@@ -403,9 +417,9 @@ async def test_a_batch_waits_for_the_database_to_come_back(
     stack: Devstack, database: Documents, parked: Parked, fault: Fault
 ) -> None:
     async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
-        await store.write([event(1)], parked.park, abandoned=never)
+        await write(store, [event(1)], parked.park, abandoned=never)
         async with fault(stack):
-            writing = asyncio.create_task(store.write(events(10), parked.park, abandoned=never))
+            writing = asyncio.create_task(write(store, events(10), parked.park, abandoned=never))
             await eventually(lambda: not store.available)
             assert not writing.done()
         async with asyncio.timeout(15):
@@ -420,16 +434,16 @@ async def test_an_abandoned_batch_is_given_up_after_a_failed_attempt(
     stack: Devstack, database: Documents, parked: Parked, fault: Fault
 ) -> None:
     async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
-        await store.write([event(1)], parked.park, abandoned=never)
+        await write(store, [event(1)], parked.park, abandoned=never)
         async with fault(stack):
             began = time.monotonic()
             with pytest.raises(DatabaseUnavailable):
-                await store.write(events(10), parked.park, abandoned=always)
+                await write(store, events(10), parked.park, abandoned=always)
             assert time.monotonic() - began < 4
             assert not store.available
         # and the store can be used when the database is back
         async with asyncio.timeout(15):
-            outcome = await store.write(events(10), parked.park, abandoned=never)
+            outcome = await write(store, events(10), parked.park, abandoned=never)
         assert outcome.stored + outcome.duplicates == 10
     assert await ids(database) == list(range(1, 11))
 
@@ -437,7 +451,7 @@ async def test_an_abandoned_batch_is_given_up_after_a_failed_attempt(
 async def test_an_abandoned_batch_is_stored_all_the_same_when_nothing_fails(
     store: Store, database: Documents, parked: Parked
 ) -> None:
-    assert await store.write(events(10), parked.park, abandoned=always) == Outcome(stored=10)
+    assert await write(store, events(10), parked.park, abandoned=always) == Outcome(stored=10)
     assert await ids(database) == list(range(1, 11))
 
 
@@ -463,7 +477,7 @@ async def test_preparing_creates_the_index_and_can_be_repeated(
     try:
         await ours.prepare()
         await ours.prepare()
-        assert await Store(ours).write([event(1)], parked.park, abandoned=never) == Outcome(stored=1)
+        assert await write(Store(ours), [event(1)], parked.park, abandoned=never) == Outcome(stored=1)
     finally:
         await ours.close()
     keys = [index["key"] for index in (await database.events.index_information()).values()]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.event import Source, UsageEvent
-from worker.store import plan
+from worker.plan import plan
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -60,17 +60,19 @@ def test_within_a_batch_the_first_of_an_id_stands() -> None:
     assert planned.conflicts == [(other, first)]
 
 
-def test_the_stored_events_are_left_as_they_were() -> None:
-    stored: dict[UUID, UsageEvent] = {}
-    plan([event(1)], stored)
-    assert stored == {}
+def test_what_is_fresh_is_known_from_then_on() -> None:
+    known: dict[UUID, UsageEvent] = {}
+    first = event(1)
+    assert plan([first], known).fresh == [first]
+    assert known == {first.id: first}
+    assert plan([event(1), event(1, 2)], known).conflicts == [(event(1, 2), first)]
 
 
 @given(st.lists(events, max_size=12), stores)
 def test_every_event_is_exactly_one_of_fresh_duplicate_or_conflict(
     batch: list[UsageEvent], stored: dict[UUID, UsageEvent]
 ) -> None:
-    planned = plan(batch, stored)
+    planned = plan(batch, dict(stored))
     # each event of the batch is accounted for once
     assert len(planned.fresh) + planned.duplicates + len(planned.conflicts) == len(batch)
     # what is to be inserted cannot meet itself, or what is there
@@ -94,7 +96,7 @@ def test_every_event_is_exactly_one_of_fresh_duplicate_or_conflict(
 def test_planning_again_after_the_first_plan_was_carried_out_finds_nothing_fresh(
     batch: list[UsageEvent], stored: dict[UUID, UsageEvent]
 ) -> None:
-    once = plan(batch, stored)
+    once = plan(batch, dict(stored))
     again = plan(batch, {**stored, **{event.id: replace(event) for event in once.fresh}})
     assert again.fresh == []
     assert again.duplicates == once.duplicates + len(once.fresh)

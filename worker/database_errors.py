@@ -1,0 +1,99 @@
+"""What the MongoDB driver raises, as one of ours for each thing that the caller can do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+
+_DUPLICATE_KEY: Final = 11000
+_WRITE_CONFLICT: Final = 112
+_REFUSED_DOCUMENT: Final = frozenset({2, 15, 53, 121})
+"""BadValue, Overflow, InvalidIdField, DocumentValidationFailure: the document will never do. All else may pass."""
+_REFUSED_US: Final = frozenset({8000, 13, 18, 85, 86})
+"""AtlasError, Unauthorized, AuthenticationFailed, IndexOptionsConflict, IndexKeySpecsConflict."""
+
+
+class DatabaseUnavailable(Exception):
+    """MongoDB did not do what it was asked, and may do it later: the transaction can be repeated."""
+
+
+class DatabaseMisconfigured(Exception):
+    """MongoDB as it is set up cannot keep the worker's promises, or does not let the worker in."""
+
+
+class WriteConflict(Exception):
+    """Another transaction holds, or has just written, a document of this one: repeat it, lookup included."""
+
+
+class TotalsConflict(WriteConflict):
+    """The other transaction is adding to the same totals."""
+
+
+class DocumentRefused(Exception):
+    """The server, or the encoder, will never take the document at `index` of an insert."""
+
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what the driver raises as one of ours."""
+    try:
+        yield
+    except BulkWriteError as exc:
+        raise _of_write_errors(exc) from exc
+    except OperationFailure as exc:
+        if exc.code == _WRITE_CONFLICT:
+            raise WriteConflict(str(exc)) from exc
+        raise DatabaseUnavailable(_short(exc)) from exc
+    except PyMongoError as exc:
+        raise DatabaseUnavailable(_short(exc)) from exc
+
+
+@contextmanager
+def counted_from(start: int) -> Iterator[None]:
+    """Give the index of a refused document within all of them, not within its part."""
+    try:
+        with translated():
+            yield
+    except DocumentRefused as exc:
+        raise DocumentRefused(start + exc.index, str(exc)) from exc
+
+
+@contextmanager
+def of_our_own() -> Iterator[None]:
+    """For documents that are not a sender's: when the server refuses one, something is wrong with the server."""
+    try:
+        with translated():
+            yield
+    except DocumentRefused as exc:
+        raise DatabaseUnavailable(f"a document of our own is refused: {exc}") from exc
+
+
+def _of_write_errors(exc: BulkWriteError) -> Exception:
+    # Never the exception's own text: it carries every document of the batch.
+    errors = exc.details.get("writeErrors") or [{}]
+    code, message = errors[0].get("code"), str(errors[0].get("errmsg"))
+    if code in {_DUPLICATE_KEY, _WRITE_CONFLICT}:
+        return WriteConflict(f"error {code}")
+    if code in _REFUSED_DOCUMENT:
+        return DocumentRefused(errors[0]["index"], message)
+    return DatabaseUnavailable(f"error {code}")
+
+
+def _short(exc: PyMongoError) -> str:
+    return f"{type(exc).__name__}: {str(exc)[:200]}"
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Raise what the server will go on refusing as DatabaseMisconfigured."""
+    try:
+        yield
+    except OperationFailure as exc:
+        if exc.code in _REFUSED_US:
+            raise DatabaseMisconfigured(f"MongoDB refuses: {_short(exc)}") from exc
+        raise

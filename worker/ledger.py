@@ -1,0 +1,150 @@
+"""What is entered into the ledger: which messages came, and what became of their events."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal, Self
+from uuid import UUID, uuid5
+
+import uuid_utils.compat as uuid_utils
+
+from contract.event import EVENT_NAMESPACE, Rejected, UsageEvent
+from contract.stamp import Stamp
+
+STAMPED_EVENTS: Final = 10_000
+"""No publisher of ours puts more into one message, so a larger one is not taken for ours, and may be split."""
+
+Document = Mapping[str, Any]
+Kind = Literal["publisher", "replay", "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class EntryId:
+    """The identity of an entry: a publisher's message, a replayed dead letter, or a batch's other messages together."""
+
+    kind: Kind
+    uuid: UUID
+    seq: int | None = None
+
+    @classmethod
+    def of_stamp(cls, stamp: Stamp) -> Self:
+        """The entry of a stamped message."""
+        return cls("publisher", stamp.publisher, stamp.seq)
+
+    @classmethod
+    def of_replay(cls, key: UUID) -> Self:
+        """The entry of a dead letter that was sent again."""
+        return cls("replay", key)
+
+    @classmethod
+    def new(cls) -> Self:
+        """An entry for messages that have no identity of their own."""
+        return cls("batch", uuid_utils.uuid7())
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the `_id` of the ledger's row."""
+        return {self.kind: self.uuid} if self.seq is None else {self.kind: self.uuid, "seq": self.seq}
+
+    @classmethod
+    def from_document(cls, document: Document) -> Self:
+        """Read the `_id` of a row."""
+        kind: Kind = next(name for name in ("publisher", "replay", "batch") if name in document)
+        return cls(kind, document[kind], document.get("seq"))
+
+    def letter_key(self, position: int) -> UUID:
+        """The key of the dead letter that this entry's item at `position` becomes: the same each time it is parked."""
+        return uuid5(EVENT_NAMESPACE, f"{self.kind}:{self.uuid}:{self.seq}:{position}")
+
+
+@dataclass(slots=True)
+class Entry:
+    """What came in as one: it is stored, and entered, whole."""
+
+    id: EntryId
+    events: list[UsageEvent] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    stamp: Stamp | None = None
+    digest: bytes | None = None
+    """Of the body; None where several messages share the entry. A row of this id with another is somebody else's."""
+
+    @property
+    def size(self) -> int:
+        """Events, with the rejected ones."""
+        return len(self.events) + len(self.rejected)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to enter; a mark is empty but for its stamp."""
+        return not self.size and self.stamp is None
+
+    def disowned(self) -> "Entry":
+        """The same under a new identity: its own belongs to a message of other content."""
+        return Entry(EntryId.new(), self.events, self.rejected)
+
+
+@dataclass(slots=True)
+class Row:
+    """What is known of an entry when its transaction commits."""
+
+    entry: Entry
+    stored: list[UUID]
+    duplicates: int
+    parked: list[UUID]
+    """The keys of its dead letters."""
+
+    def to_document(self, now: datetime) -> dict[str, Any]:
+        """Return the row as it stands in the collection `ledger`."""
+        document: dict[str, Any] = {
+            "_id": self.entry.id.to_document(),
+            "events": len(self.stored) + self.duplicates + len(self.parked),
+            "stored": len(self.stored),
+            "duplicates": self.duplicates,
+            "rejected": len(self.parked),
+            "ids": pack(self.stored),
+            "parked": pack(self.parked),
+            "at": now,
+        }
+        if self.entry.digest is not None:
+            document["digest"] = self.entry.digest
+        if self.entry.stamp is not None:
+            document |= stamp_fields(self.entry.stamp)
+        return document
+
+
+def stamp_fields(stamp: Stamp) -> dict[str, Any]:
+    """What a row keeps of the stamp beside its `_id`."""
+    fields: dict[str, Any] = {"floor": stamp.floor, "confirmed": stamp.confirmed}
+    if stamp.void:
+        fields["void"] = [list(one) for one in stamp.void]
+    return fields
+
+
+def pack(ids: Iterable[UUID]) -> bytes:
+    """Put ids behind each other, 16 bytes each."""
+    return b"".join(one.bytes for one in ids)
+
+
+def unpack(packed: bytes) -> Iterator[UUID]:
+    """Take ids apart that were packed."""
+    return (UUID(bytes=packed[start : start + 16]) for start in range(0, len(packed), 16))
+
+
+def split(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
+    """Give what fits into one transaction at a time: all together, but for unstamped messages that are too large.
+
+    These are entered in parts, each under an identity of its own: what is stored before a redelivery is a duplicate
+    after it.
+    """
+    together = [entry for entry in entries if entry.size <= most or entry.id.kind != "batch"]
+    if together:
+        yield together
+    for entry in entries:
+        if entry.size > most and entry.id.kind == "batch":
+            yield from _parts(entry, most)
+
+
+def _parts(entry: Entry, most: int) -> Iterator[list[Entry]]:
+    for start in range(0, len(entry.events), most):
+        yield [Entry(EntryId.new(), events=entry.events[start : start + most])]
+    for start in range(0, len(entry.rejected), most):
+        yield [Entry(EntryId.new(), rejected=entry.rejected[start : start + most])]

@@ -1,0 +1,101 @@
+"""Keeping a session with the broker, for as long as the process lives."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from contract.backoff import Backoff
+from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel
+from runtime.supervision import pause
+from worker.breaker import Breaker, BreakerOpen
+from worker.consumer import Session
+from worker.database_errors import DatabaseUnavailable
+from worker.deadletters import DeadLetters
+from worker.policies import BatchPolicy, BreakerPolicy, PrefetchPolicy
+from worker.store import OUTAGE_BACKOFF, Store
+
+log = structlog.get_logger(__name__)
+
+RECONNECT: Final = Backoff(first=0.05, cap=2.0)
+
+
+class Consumer:
+    """Runs one session after the other; what is unsettled when one ends goes back to the queue."""
+
+    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy) -> None:
+        self._url = url
+        self._store = store
+        self._name = name
+        self._policy = PrefetchPolicy(batches)
+        self._breaker = Breaker(BreakerPolicy())
+        self._was_ready = False
+        self._failures = 0
+        self.ready = False
+
+    @property
+    def breaker_is_open(self) -> bool:
+        """Whether it has stopped to consume for good."""
+        return self._breaker.is_open
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop`; then settle what has arrived, unless broker or database are away.
+
+        Raises BrokerMisconfigured at first contact; later that is an outage like any other.
+        """
+        while not stop.is_set():
+            try:
+                if self._store.available or await self._database_back(stop):
+                    await self._session(stop)
+            except BreakerOpen as exc:
+                # Not an exit: each restart would bring the same messages nearer to their delivery limit.
+                log.error("breaker open", error=str(exc))  # noqa: TRY400 - a traceback would say nothing more
+                self.ready = False
+                await stop.wait()
+            except DatabaseUnavailable as exc:
+                log.warning("batch returned to the queue", error=str(exc))
+            except (BrokerUnavailable, BrokerMisconfigured) as exc:
+                if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
+                    raise
+                self._failures += 1
+                if self._failures == 1:
+                    log.warning("broker lost", error=str(exc))
+                await pause(RECONNECT.delay(self._failures), stop)
+            finally:
+                self.ready = False
+
+    async def _database_back(self, stop: asyncio.Event) -> bool:
+        """Wait until writes are possible; False when told to stop meanwhile.
+
+        What was delivered during an outage would only come nearer to its delivery limit.
+        """
+        failures = 0
+        while not stop.is_set():
+            if await self._store.prove_writes():
+                return True
+            failures += 1
+            await pause(OUTAGE_BACKOFF.delay(failures), stop)
+        return False
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        # Parking has a connection of its own: in an alarm the broker stops reading from those that publish, and with
+        # them their acknowledgements.
+        async with (
+            connect(self._url, name=self._name) as connection,
+            connect(self._url, name=f"{self._name}-dead-letters") as second,
+        ):
+            # Both channels are held here, for the driver keeps no hold of them.
+            consuming, parking = await connection.channel(), await second.channel()
+            session = Session(
+                await driver_channel(consuming),
+                DeadLetters(await driver_channel(parking)),
+                self._store,
+                self._policy,
+                self._breaker,
+                stop=stop,
+            )
+            await session.start()
+            self.ready = self._was_ready = True
+            self._failures = 0
+            log.info("consuming")
+            await session.run()
