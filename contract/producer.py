@@ -14,7 +14,7 @@ from contract import topology
 from contract.backoff import Backoff
 from contract.cancellation import end
 from contract.connection import BrokerUnavailable
-from contract.event import Source, UsageEvent
+from contract.event import Reason, Source, Unacceptable, UsageEvent
 from contract.fields import PropertyValue, format_timestamp
 from contract.publisher import NotConfirmed, Publisher, Refused
 
@@ -69,6 +69,8 @@ class UsageProducer:
         BrokerUnavailable, Refused or NotConfirmed when `patience` is over. After NotConfirmed the event may arrive
         all the same.
         """
+        if timestamp is not None and timestamp.tzinfo is None:
+            raise Unacceptable(Reason.INVALID, "timestamp must have a time zone")
         wire: dict[str, Any] = {
             "projectId": project_id,
             "email": email,

@@ -58,7 +58,12 @@ async def test_records_of_many_tasks_travel_together_and_count_once_each(
     await eventually(all_stored)
 
 
-@pytest.mark.parametrize("wrong", [{"quantity": 0.1}, {"email": "nobody"}, {"metric": ""}, {"idempotency_key": ""}])
+NAIVE = datetime(2026, 1, 31)  # noqa: DTZ001 - what it must not take for local time
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"quantity": 0.1}, {"email": "nobody"}, {"metric": ""}, {"idempotency_key": ""}, {"timestamp": NAIVE}]
+)
 async def test_a_wrong_record_is_refused_before_anything_is_sent(
     wrong: dict[str, Any], site: Site, queue: Queue
 ) -> None:
