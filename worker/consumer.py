@@ -1,33 +1,21 @@
-"""One session with the broker: deliver, decode, batch, write, settle."""
+"""One session with the broker: what is delivered is decoded, and collected into batches."""
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
-import structlog
 from aiormq.abc import AbstractChannel
 
-from contract.cancellation import end
-from contract.connection import BrokerUnavailable, translated
-from contract.event import Rejected
+from contract.connection import BrokerUnavailable
 from contract.fields import truncate
 from worker.batching import Batch
 from worker.breaker import Breaker
 from worker.deadletters import DeadLetters
-from worker.ledger import STAMPED_EVENTS, split
-from worker.plan import Outcome
 from worker.policies import PrefetchPolicy
+from worker.settling import Settler
 from worker.store import Store
 from worker.subscription import Subscription
-
-log = structlog.get_logger(__name__)
-
-PARK_PATIENCE: Final = 3.0
-"""Seconds for which a stop waits for dead letters to be confirmed."""
 
 RELEASE_AFTER: Final = 300.0
 """Seconds without the database after which what was delivered goes back to the queue: well below the half hour after
@@ -50,14 +38,13 @@ class Session:
         *,
         stop: asyncio.Event,
     ) -> None:
-        self._channel = channel
-        self._dead_letters = dead_letters
         self._store = store
         self._policy = policy
         self._breaker = breaker
         self._stop = stop
         self._wake = asyncio.Event()
         self._subscription = Subscription(channel, policy, self._wake.set)
+        self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned)
         self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -76,18 +63,20 @@ class Session:
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._written()
-                self._writing = asyncio.create_task(self._write(batch))
+                self._writing = asyncio.create_task(self._settler.write(batch))
                 self._writing.add_done_callback(lambda _: self._wake.set())
                 if not self._stop.is_set():
                     suspect = self._policy.is_suspect(batch.earlier_deliveries)
                     await self._subscription.retune(batch.shape, batch.messages, suspect=suspect)
             await self._written()
+            await self._settler.finish()
         finally:
             stopping.cancel()
             # A write in flight is never cancelled: the driver would go on with it behind our back, on the session
             # that the next batch needs.
             if self._writing is not None:
                 await asyncio.gather(self._writing, return_exceptions=True)
+            await self._settler.close()
 
     async def _written(self) -> None:
         if self._writing is not None:
@@ -102,6 +91,7 @@ class Session:
                 raise BrokerUnavailable(self._subscription.lost)
             if not self._is_writing:
                 await self._written()  # raises what it raised
+            self._settler.raise_if_failed()
             if self._stop.is_set():
                 await self._subscription.stop()
             self._fill(batch)
@@ -145,30 +135,6 @@ class Session:
                 await self._wake.wait()
         except TimeoutError:
             return
-
-    async def _write(self, batch: Batch) -> None:
-        outcome = await self._store_all(batch)
-        with translated():
-            await self._channel.basic_ack(batch.last_tag, multiple=True, wait=False)
-        log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
-
-    async def _store_all(self, batch: Batch) -> Outcome:
-        """Store in one transaction, or in several, when a message is larger than a transaction should be."""
-        total = Outcome(copies=batch.copies)
-        for entries in split(batch.entries, max(2 * self._policy.batch.events, STAMPED_EVENTS)):
-            total += await self._store.write(entries, self._park, abandoned=self._is_abandoned)
-        return total
-
-    async def _park(self, letters: Mapping[UUID, Rejected]) -> None:
-        """Park, for as long as it takes; raises BrokerUnavailable when that, or the wait for it, must end."""
-        parking = asyncio.create_task(self._dead_letters.park(letters))
-        while not parking.done():
-            await asyncio.wait([parking], timeout=PARK_PATIENCE)
-            if self._is_abandoned() and not parking.done():
-                # The broker is blocked by an alarm, and we are to stop: what is not settled goes back to the queue.
-                await end(parking)
-                raise BrokerUnavailable("the broker does not confirm dead letters")
-        parking.result()
 
     def _is_abandoned(self) -> bool:
         is_too_long = self._store.seconds_away > RELEASE_AFTER

@@ -77,6 +77,10 @@ class Entry:
         """Whether there is nothing to enter; a mark is empty but for its stamp."""
         return not self.size and self.stamp is None
 
+    def letter_keys(self) -> Iterator[UUID]:
+        """The keys of the dead letters that its items might become, one for each in order: the rejected ones first."""
+        return (self.id.letter_key(position) for position in range(self.size))
+
     def disowned(self) -> "Entry":
         """The same under a new identity: its own belongs to a message of other content."""
         return Entry(EntryId.new(), self.events, self.rejected)

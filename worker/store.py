@@ -43,12 +43,14 @@ class _Trouble:
 
 
 class Store:
-    """Writes batches for the worker's whole life, one at a time."""
+    """Writes batches for the worker's whole life, one transaction at a time."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._slot = draw_slot()
+        self._session = asyncio.Lock()
+        """There is one session, which holds one transaction at a time."""
         self._away_since: float | None = None
 
     @property
@@ -82,7 +84,8 @@ class Store:
         work, trouble = Work(entries), _Trouble()
         while True:
             try:
-                is_committed = await self._attempt(work)
+                async with self._session:
+                    is_committed = await self._attempt(work)
                 self._away_since = None
                 if is_committed:
                     return work.outcome
@@ -154,6 +157,8 @@ class Store:
     async def _after_conflict(self, trouble: _Trouble, exc: WriteConflict) -> float:
         if isinstance(exc, TotalsConflict):
             self._slot = draw_slot()
+        self._session = asyncio.Lock()
+        """There is one session, which holds one transaction at a time."""
         trouble.failures += 1
         now = self._clock()
         if trouble.conflict_since is None:

@@ -58,20 +58,20 @@ def test_a_new_batch_holds_nothing() -> None:
     assert batch.shape.bytes == 0
 
 
-def test_messages_without_a_name_are_one_entry_in_the_order_of_their_delivery() -> None:
+def test_messages_without_a_name_share_an_entry_but_for_those_with_something_to_be_parked() -> None:
     # given
-    first, second, third, bad = event(1), event(2), event(3), rejected()
+    first, second, third, fourth, bad = event(1), event(2), event(3), event(4), rejected()
     batch = Batch()
     # when
     batch.add(delivery(7, b"x" * 100), Decoded([first, second], []), 1.0)
-    batch.add(delivery(8, b"x" * 50), Decoded([], [bad]), 2.0)
+    batch.add(delivery(8, b"x" * 50), Decoded([fourth], [bad]), 2.0)
     batch.add(delivery(9, b"x" * 60), Decoded([third], []), 3.0)
     # then
-    [entry] = batch.entries
-    assert entry.events == [first, second, third]
-    assert entry.rejected == [bad]
-    assert entry.id.kind == "batch"
-    assert (batch.messages, batch.events, batch.size, batch.last_tag) == (3, 4, 210, 9)
+    single, shared = batch.entries
+    assert (single.events, single.rejected) == ([fourth], [bad])
+    assert (shared.events, shared.rejected) == ([first, second, third], [])
+    assert (single.id.kind, shared.id.kind) == ("batch", "batch")
+    assert (batch.tags, batch.events, batch.size) == ([7, 8, 9], 5, 210)
 
 
 def test_a_stamped_message_and_a_replayed_dead_letter_are_entries_of_their_own() -> None:
@@ -93,7 +93,7 @@ def test_a_copy_of_a_stamped_message_is_counted_and_left_out() -> None:
     for tag in (1, 2):
         batch.add(delivery(tag, seq=5), one(), 0.0)
     assert len(batch.entries) == 1
-    assert (batch.copies, batch.messages, batch.last_tag) == (1, 2, 2)
+    assert (batch.copies, batch.tags) == (1, [1, 2])
 
 
 def test_another_body_under_the_same_stamp_is_no_copy_and_is_stored_without_its_name() -> None:
@@ -117,6 +117,19 @@ def test_a_stamp_beside_properties_that_cannot_be_read_is_not_believed() -> None
     assert [entry.id.kind for entry in batch.entries] == ["batch"]
 
 
+def test_taken_apart_each_message_has_an_entry_of_its_own_and_keeps_its_name() -> None:
+    batch = Batch()
+    batch.add(delivery(1), one(1), 0.0)
+    batch.add(delivery(2, seq=5), one(2), 0.0)
+    batch.add(delivery(3), one(3), 0.0)
+    batch.add(delivery(4, seq=5), one(2), 0.0)
+    messages = batch.apart()
+    assert [message.tag for message in messages] == [1, 2, 3, 4]
+    assert [[event.id.int for event in message.entry.events] for message in messages] == [[1], [2], [3], [2]]
+    assert messages[1].entry is messages[3].entry is batch.entries[0]
+    assert len({message.entry.id for message in messages}) == 3
+
+
 def test_the_time_of_a_batch_runs_from_its_first_message_on() -> None:
     batch = Batch()
     batch.add(delivery(1), one(), 10.0)
@@ -127,7 +140,7 @@ def test_the_time_of_a_batch_runs_from_its_first_message_on() -> None:
 def test_a_message_without_events_opens_a_batch_too_for_it_must_be_acknowledged() -> None:
     batch = Batch()
     batch.add(delivery(5, b"[]"), Decoded([], []), 10.0)
-    assert (batch.messages, batch.last_tag, batch.opened_at) == (1, 5, 10.0)
+    assert (batch.messages, batch.tags, batch.opened_at) == (1, [5], 10.0)
     assert batch.entries == []
 
 
@@ -154,4 +167,4 @@ def test_batches_share_nothing() -> None:
     one_batch, other = Batch(), Batch()
     one_batch.add(delivery(1), Decoded([event()], [rejected()]), 0.0)
     assert other.entries == []
-    assert one_batch.unnamed.id != other.unnamed.id
+    assert one_batch.shared.id != other.shared.id

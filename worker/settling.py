@@ -1,0 +1,177 @@
+"""Writing a batch, and settling its messages."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Final
+from uuid import UUID
+
+import structlog
+from aiormq.abc import AbstractChannel
+
+from contract.cancellation import end
+from contract.connection import BrokerUnavailable, translated
+from contract.event import Rejected
+from worker.batching import Batch, Message
+from worker.deadletters import DeadLetters
+from worker.ledger import STAMPED_EVENTS, Entry, split
+from worker.plan import Outcome
+from worker.policies import BatchPolicy
+from worker.store import Park, Store
+
+log = structlog.get_logger(__name__)
+
+PARK_PATIENCE: Final = 3.0
+"""Seconds for which a batch, or a stop, waits for dead letters to be confirmed."""
+
+
+class ParkingBlocked(Exception):
+    """The broker does not confirm dead letters, as in an alarm; these were to be parked."""
+
+    def __init__(self, keys: frozenset[UUID]) -> None:
+        super().__init__("the broker does not confirm dead letters")
+        self.keys = keys
+
+
+class Settler:
+    """Writes the batches of one session, one after the other, and acknowledges what is stored or parked.
+
+    In an alarm, which only consuming may end, the broker takes no dead letters. Then the messages that have something
+    to be parked are set aside, unacknowledged, until it does, and the others are stored and acknowledged without them.
+    """
+
+    def __init__(
+        self,
+        channel: AbstractChannel,
+        dead_letters: DeadLetters,
+        store: Store,
+        policy: BatchPolicy,
+        *,
+        abandoned: Callable[[], bool],
+    ) -> None:
+        """Prepare; `abandoned` says whether to give up what does not work at once: it will be delivered again."""
+        self._channel = channel
+        self._dead_letters = dead_letters
+        self._store = store
+        self._most = max(2 * policy.events, STAMPED_EVENTS)
+        self._abandoned = abandoned
+        self._aside: list[Message] = []
+        self._parking: asyncio.Task[None] | None = None
+        self._under_way: dict[UUID, asyncio.Task[None]] = {}
+        """Dead letters that were published, and nobody has heard yet whether they are confirmed."""
+
+    async def write(self, batch: Batch) -> None:
+        """Return when the batch is stored and acknowledged, but for what is set aside.
+
+        Raises BrokerUnavailable, DatabaseUnavailable.
+        """
+        try:
+            outcome = await self._store_all(batch.entries, self._park_soon)
+        except ParkingBlocked:
+            outcome = await self._store_apart(batch)
+        else:
+            if self._aside:
+                await self._acknowledge(batch.apart())
+            else:
+                await self._acknowledge_up_to(batch.tags[-1])
+        outcome += Outcome(copies=batch.copies)
+        log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
+
+    async def finish(self) -> None:
+        """Return when nothing is set aside any more; raises what `write` does."""
+        if self._parking is not None:
+            await self._parking
+
+    async def close(self) -> None:
+        """Return when nothing is under way any more, whatever became of it."""
+        if self._parking is not None:
+            await asyncio.gather(self._parking, return_exceptions=True)
+        await end(*set(self._under_way.values()))
+
+    def raise_if_failed(self) -> None:
+        """Raise what ended the work at what is set aside."""
+        if self._parking is not None and self._parking.done():
+            self._parking.result()
+
+    async def _store_all(self, entries: Sequence[Entry], park: Park) -> Outcome:
+        """Store in one transaction, or in several, when a message is larger than a transaction should be."""
+        total = Outcome()
+        for together in split(entries, self._most):
+            total += await self._store.write(together, park, abandoned=self._abandoned)
+        return total
+
+    async def _store_apart(self, batch: Batch) -> Outcome:
+        """Store what has nothing to be parked, and set the rest aside."""
+        messages = batch.apart()
+        while True:
+            try:
+                outcome = await self._store_all(_entries(messages), self._park_soon)
+            except ParkingBlocked as exc:
+                blocked = [one for one in messages if not exc.keys.isdisjoint(one.entry.letter_keys())]
+                # One that is stored in parts is not known by its keys.
+                self._set_aside(blocked or messages)
+                messages = [one for one in messages if one not in blocked] if blocked else []
+            else:
+                await self._acknowledge(messages)
+                return outcome
+
+    def _set_aside(self, messages: Sequence[Message]) -> None:
+        self._aside += messages
+        if self._parking is None or self._parking.done():
+            log.warning("dead letters blocked", messages=len(self._aside))
+            self._parking = asyncio.create_task(self._settle_aside())
+
+    async def _settle_aside(self) -> None:
+        while messages := self._aside[:]:
+            await self._store_all(_entries(messages), self._park_late)
+            await self._acknowledge(messages)
+            del self._aside[: len(messages)]
+            log.info("dead letters parked", messages=len(messages))
+
+    async def _acknowledge_up_to(self, tag: int) -> None:
+        """Acknowledge a whole batch, by one frame; the caller has written all that came before it, too."""
+        with translated():
+            await self._channel.basic_ack(tag, multiple=True, wait=False)
+
+    async def _acknowledge(self, messages: Sequence[Message]) -> None:
+        """Acknowledge these, one by one: what was delivered between them may still be under way."""
+        with translated():
+            for message in messages:
+                await self._channel.basic_ack(message.tag, wait=False)
+
+    async def _park_soon(self, letters: Mapping[UUID, Rejected]) -> None:
+        """Park; raises ParkingBlocked when that takes long, or is known to."""
+        if self._aside:
+            raise ParkingBlocked(frozenset(letters))
+        await self._park(letters, patient=False)
+
+    async def _park_late(self, letters: Mapping[UUID, Rejected]) -> None:
+        """Park, for as long as it takes."""
+        await self._park(letters, patient=True)
+
+    async def _park(self, letters: Mapping[UUID, Rejected], *, patient: bool) -> None:
+        parking = self._publish(letters)
+        while waiting := [task for task in parking if not task.done()]:
+            await asyncio.wait(waiting, timeout=PARK_PATIENCE)
+            if all(task.done() for task in parking):
+                break
+            if self._abandoned():
+                await end(*parking)
+                raise BrokerUnavailable("the broker does not confirm dead letters")
+            if not patient:
+                raise ParkingBlocked(frozenset(letters))
+        for task in parking:
+            task.result()
+        for key in letters:
+            del self._under_way[key]
+
+    def _publish(self, letters: Mapping[UUID, Rejected]) -> set[asyncio.Task[None]]:
+        """Publish what is not under way yet; what is, would lie there twice."""
+        if new := {key: rejected for key, rejected in letters.items() if key not in self._under_way}:
+            self._under_way |= dict.fromkeys(new, asyncio.create_task(self._dead_letters.park(new)))
+        return {self._under_way[key] for key in letters}
+
+
+def _entries(messages: Sequence[Message]) -> list[Entry]:
+    """The entries of messages, each once: a copy shares that of its original."""
+    return [entry for entry in {id(one.entry): one.entry for one in messages}.values() if not entry.is_empty]
