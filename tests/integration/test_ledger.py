@@ -159,6 +159,20 @@ async def test_at_no_moment_do_totals_and_events_disagree(store: Store, database
     assert looks > 3
 
 
+async def test_a_customers_totals_are_a_range_of_the_primary_key(
+    store: Store, database: Documents, parked: Parked
+) -> None:
+    customers = ["a@example.com", "a@example.com.br", "a@example.co", "b@example.com"]
+    batch = [event(n, str(10**n), email=email) for n, email in enumerate(customers, 1)]
+    await store.write([Entry(EntryId.new(), batch)], parked.park, abandoned=never)
+    # as README tells
+    low, high = ({"projectId": "p", "email": email} for email in ("a@example.com", "a@example.com\0"))
+    query = {"_id": {"$gte": low, "$lt": high}}
+    assert [str(total["quantity"]) for total in await database.totals.find(query).to_list()] == ["10"]
+    plan = await database.totals.find(query).explain()
+    assert plan["executionStats"]["totalKeysExamined"] <= 2
+
+
 # The ledger.
 
 
