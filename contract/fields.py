@@ -69,7 +69,7 @@ FieldsT = TypeVar("FieldsT")
 
 def is_object_id(project_id: str) -> bool:
     """Whether a project id is stored as a MongoDB ObjectId: 24 hexadecimal digits."""
-    return _OBJECT_ID.fullmatch(project_id) is not None
+    return len(project_id) == 24 and _OBJECT_ID.fullmatch(project_id) is not None  # noqa: PLR2004 - as said above
 
 
 def fold_object_id(project_id: str) -> str:
