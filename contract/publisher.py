@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
@@ -78,8 +78,12 @@ class Publisher:
         limits: GroupLimits = DEFAULT_LIMITS,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         backoff: Backoff = RECONNECT,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds."""
+        """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds.
+
+        `alive` is called whenever publishing gets on, and about once a second while there is nothing to publish.
+        """
         self._url = url
         self._name = name
         self._deadline = deadline
@@ -88,9 +92,11 @@ class Publisher:
         self._limits = limits
         self._confirm_timeout = confirm_timeout
         self._backoff = backoff
+        self._alive = alive
         self._stamper = Stamper(uuid4())
         self._probe: Group | None = None
         self._waiting: deque[Group] = deque()
+        self._in_flight = 0
         self._arrival = asyncio.Event()
         self._was_ready = False
         self._accepting = False
@@ -155,6 +161,7 @@ class Publisher:
                     raise
                 failures += 1
                 self._note_failure(exc, failures)
+                self._alive()
             await asyncio.sleep(self._backoff.delay(failures))
 
     def _note_failure(self, exc: Exception, failures: int) -> None:
@@ -234,6 +241,8 @@ class Publisher:
             await asyncio.sleep(SILENCE)
             if self._stamper.sent == before and self._stamper.owes_mark:
                 await asyncio.wait([self._mark()])
+            elif not self._waiting and not self._in_flight:
+                self._alive()
 
     def _mark(self) -> asyncio.Future[None]:
         mark = self._join(())
@@ -244,12 +253,16 @@ class Publisher:
     async def _send(self, channel: AbstractChannel, group: Group) -> None:
         """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
         body, stamp = group.seal(self._stamper)
+        self._in_flight += 1
         try:
             await self._confirm(channel, body, stamp)
         except Refused:
             self._stamper.give_up(stamp)
             raise
+        finally:
+            self._in_flight -= 1
         self._stamper.confirm(stamp)
+        self._alive()
 
     async def _confirm(self, channel: AbstractChannel, body: bytes, stamp: Stamp) -> None:
         # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.

@@ -15,20 +15,23 @@ from ingest.app import create_handlers, listening
 from ingest.credentials import Credentials
 from ingest.settings import Settings
 from runtime.admin import serve_admin
+from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
 from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
     """Serve until `stop`, then finish what was accepted; raises Misconfigured."""
     publisher = Publisher(
         settings.amqp_url,
         name="usage-ingest",
         deadline=settings.deadline,
         limits=GroupLimits(settings.group_events, settings.group_bytes, settings.groups_in_flight),
+        alive=supervisor.alive,
     )
+    supervisor.describe = lambda: "publishing" if publisher.ready else "waiting for the broker"
     credentials = Credentials(
         settings.auth,
         api_keys_file=settings.api_keys_file,
@@ -42,6 +45,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         _running(publisher, stop),
         serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=handlers.unready),
         listening(settings, handlers),
+        announcing(supervisor, handlers.unready),
     ):
         await stop.wait()
 

@@ -25,15 +25,20 @@ class Misconfigured(Exception):
     """The process cannot work as it is set up, and a restart would not help; the text says what to change."""
 
 
-def run(serve: Callable[[asyncio.Event], Awaitable[None]], *, drain_seconds: float) -> ExitCode:
+def run(
+    serve: Callable[[asyncio.Event], Awaitable[None]],
+    *,
+    drain_seconds: float,
+    on_stop: Callable[[], None] = lambda: None,
+) -> ExitCode:
     """Run `serve(stop)` until it returns, and say how the process should exit.
 
-    The first SIGTERM or SIGINT sets `stop`: `serve` finishes what it accepted and returns. A second signal, or
-    `drain_seconds` after the first, ends the process at once: what was not settled is still in the queue.
+    The first SIGTERM or SIGINT sets `stop`, after `on_stop()`: `serve` finishes what it accepted and returns. A second
+    signal, or `drain_seconds` after the first, ends the process at once: what was not settled is still in the queue.
     """
     try:
         with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-            runner.run(_supervise(serve, drain_seconds))
+            runner.run(_supervise(serve, drain_seconds, on_stop))
     except Misconfigured as exc:
         return refuse(exc)
     except (Exception, asyncio.CancelledError):
@@ -57,7 +62,9 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_seconds: float) -> None:
+async def _supervise(
+    serve: Callable[[asyncio.Event], Awaitable[None]], drain_seconds: float, on_stop: Callable[[], None]
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -65,6 +72,7 @@ async def _supervise(serve: Callable[[asyncio.Event], Awaitable[None]], drain_se
         if stop.is_set():
             _force("second signal")
         log.info("stopping", drain_seconds=drain_seconds)
+        on_stop()
         stop.set()
         loop.call_later(drain_seconds, _force, "drain deadline")
 

@@ -8,6 +8,7 @@ import structlog
 
 from contract.connection import BrokerMisconfigured
 from runtime.admin import serve_admin
+from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
 from runtime.supervision import Misconfigured, pause
 from worker.database import Database
@@ -22,12 +23,12 @@ log = structlog.get_logger(__name__)
 PING_SECONDS = 1.0
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
+async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
     """Consume until `stop`; raises Misconfigured."""
     try:
         database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
         try:
-            await _consume(settings, database, stop)
+            await _consume(settings, database, supervisor, stop)
         finally:
             await database.close()
     except BrokerMisconfigured as exc:
@@ -36,16 +37,21 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         raise Misconfigured(f"WORKER_MONGODB_URI cannot be used: {exc}") from exc
 
 
-async def _consume(settings: Settings, database: Database, stop: asyncio.Event) -> None:
+async def _consume(settings: Settings, database: Database, supervisor: Supervisor, stop: asyncio.Event) -> None:
     batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
-    consumer = Consumer(settings.amqp_url, Store(database), name="usage-worker", batches=batches)
+    store = Store(database, alive=supervisor.alive)
+    consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, alive=supervisor.alive)
+    supervisor.describe = partial(_describe, store, consumer)
     unready = partial(_unready, database, consumer)
-    async with serve_admin(settings.admin_port, explicit="admin_port" in settings.model_fields_set, unready=unready):
-        if await _prepare(database, stop):
+    async with (
+        serve_admin(settings.admin_port, explicit="admin_port" in settings.model_fields_set, unready=unready),
+        announcing(supervisor, unready),
+    ):
+        if await _prepare(database, supervisor, stop):
             await consumer.run(stop)
 
 
-async def _prepare(database: Database, stop: asyncio.Event) -> bool:
+async def _prepare(database: Database, supervisor: Supervisor, stop: asyncio.Event) -> bool:
     """Wait for the database; False when told to stop meanwhile."""
     failures = 0
     while not stop.is_set():
@@ -55,10 +61,19 @@ async def _prepare(database: Database, stop: asyncio.Event) -> bool:
             failures += 1
             if failures == 1:
                 log.warning("database away", error=str(exc))
+            supervisor.alive()
             await pause(OUTAGE_BACKOFF.delay(failures), stop)
         else:
             return True
     return False
+
+
+def _describe(store: Store, consumer: Consumer) -> str:
+    if consumer.breaker_is_open:
+        return "stopped consuming: what ingest sends is invalid here"
+    if not store.available:
+        return "waiting for the database"
+    return "consuming" if consumer.ready else "waiting for the broker"
 
 
 async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:

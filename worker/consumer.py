@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,6 +17,9 @@ from worker.policies import PrefetchPolicy
 from worker.settling import Settler
 from worker.store import Store
 from worker.subscription import Subscription
+
+IDLE: Final = 1.0
+"""Seconds after which a session with nothing to do says that it is alive."""
 
 RELEASE_AFTER: Final = 300.0
 """Seconds without the database after which what was delivered goes back to the queue: well below the half hour after
@@ -37,14 +41,16 @@ class Session:
         breaker: Breaker,
         *,
         stop: asyncio.Event,
+        alive: Callable[[], None],
     ) -> None:
         self._store = store
         self._policy = policy
         self._breaker = breaker
         self._stop = stop
+        self._alive = alive
         self._wake = asyncio.Event()
         self._subscription = Subscription(channel, policy, self._wake.set)
-        self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned)
+        self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, alive=alive)
         self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -90,6 +96,7 @@ class Session:
             if self._subscription.lost is not None:
                 raise BrokerUnavailable(self._subscription.lost)
             if not self._is_writing:
+                self._alive()
                 await self._written()  # raises what it raised
             self._settler.raise_if_failed()
             if self._stop.is_set():
@@ -128,8 +135,8 @@ class Session:
         return batch.opened_at + self._policy.batch.seconds - time.monotonic()
 
     async def _more(self, batch: Batch) -> None:
-        """Wait for whatever changes what is to be done."""
-        seconds = self._remaining(batch) if batch.messages and not self._is_writing else None
+        """Wait for whatever changes what is to be done, or for as long as nothing may be heard of us."""
+        seconds = self._remaining(batch) if batch.messages and not self._is_writing else IDLE
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()

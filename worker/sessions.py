@@ -1,6 +1,7 @@
 """Keeping a session with the broker, for as long as the process lives."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -9,7 +10,7 @@ from contract.backoff import Backoff
 from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel
 from runtime.supervision import pause
 from worker.breaker import Breaker, BreakerOpen
-from worker.consumer import Session
+from worker.consumer import IDLE, Session
 from worker.database_errors import DatabaseUnavailable
 from worker.deadletters import DeadLetters
 from worker.policies import BatchPolicy, BreakerPolicy, PrefetchPolicy
@@ -23,7 +24,11 @@ RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 class Consumer:
     """Runs one session after the other; what is unsettled when one ends goes back to the queue."""
 
-    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy) -> None:
+    def __init__(
+        self, url: str, store: Store, *, name: str, batches: BatchPolicy, alive: Callable[[], None] = lambda: None
+    ) -> None:
+        """Prepare; `alive` is called whenever consuming gets on, and each second while there is nothing to do."""
+        self._alive = alive
         self._url = url
         self._store = store
         self._name = name
@@ -51,7 +56,7 @@ class Consumer:
                 # Not an exit: each restart would bring the same messages nearer to their delivery limit.
                 log.error("breaker open", error=str(exc))  # noqa: TRY400 - a traceback would say nothing more
                 self.ready = False
-                await stop.wait()
+                await self._stand_by(stop)
             except DatabaseUnavailable as exc:
                 log.warning("batch returned to the queue", error=str(exc))
             except (BrokerUnavailable, BrokerMisconfigured) as exc:
@@ -60,9 +65,15 @@ class Consumer:
                 self._failures += 1
                 if self._failures == 1:
                     log.warning("broker lost", error=str(exc))
+                self._alive()
                 await pause(RECONNECT.delay(self._failures), stop)
             finally:
                 self.ready = False
+
+    async def _stand_by(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._alive()
+            await pause(IDLE, stop)
 
     async def _database_back(self, stop: asyncio.Event) -> bool:
         """Wait until writes are possible; False when told to stop meanwhile.
@@ -74,6 +85,7 @@ class Consumer:
             if await self._store.prove_writes():
                 return True
             failures += 1
+            self._alive()
             await pause(OUTAGE_BACKOFF.delay(failures), stop)
         return False
 
@@ -93,6 +105,7 @@ class Consumer:
                 self._policy,
                 self._breaker,
                 stop=stop,
+                alive=self._alive,
             )
             await session.start()
             self.ready = self._was_ready = True

@@ -48,13 +48,18 @@ class Settler:
         policy: BatchPolicy,
         *,
         abandoned: Callable[[], bool],
+        alive: Callable[[], None],
     ) -> None:
-        """Prepare; `abandoned` says whether to give up what does not work at once: it will be delivered again."""
+        """Prepare; `abandoned` says whether to give up what does not work at once: it will be delivered again.
+
+        `alive` is called now and then while dead letters are waited for.
+        """
         self._channel = channel
         self._dead_letters = dead_letters
         self._store = store
         self._most = max(2 * policy.events, STAMPED_EVENTS)
         self._abandoned = abandoned
+        self._alive = alive
         self._aside: list[Message] = []
         self._parking: asyncio.Task[None] | None = None
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
@@ -153,6 +158,7 @@ class Settler:
         parking = self._publish(letters)
         while waiting := [task for task in parking if not task.done()]:
             await asyncio.wait(waiting, timeout=PARK_PATIENCE)
+            self._alive()
             if all(task.done() for task in parking):
                 break
             if self._abandoned():

@@ -45,8 +45,16 @@ class _Trouble:
 class Store:
     """Writes batches for the worker's whole life, one transaction at a time."""
 
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; `alive` is called after every attempt, whatever came of it."""
         self._database = database
+        self._alive = alive
         self._clock = clock
         self._slot = draw_slot()
         self._session = asyncio.Lock()
@@ -86,6 +94,7 @@ class Store:
             try:
                 async with self._session:
                     is_committed = await self._attempt(work)
+                self._alive()
                 self._away_since = None
                 if is_committed:
                     return work.outcome
@@ -93,10 +102,12 @@ class Store:
                 await park(work.to_park)
                 work.note_parked()
             except WriteConflict as exc:
+                self._alive()
                 if trouble.orphans_ended and abandoned():
                     raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
                 await asyncio.sleep(await self._after_conflict(trouble, exc))
             except DatabaseUnavailable as exc:
+                self._alive()
                 delay = self._after_outage(trouble, exc)
                 if abandoned():
                     raise
