@@ -1,8 +1,9 @@
 """Grouped, confirmed publishing: many events, one message, one confirm."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
@@ -53,6 +54,19 @@ class ConfirmTimeout(BrokerUnavailable):
 RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 
 
+class Observer:
+    """Hears what a publisher does; this one does not care."""
+
+    def confirmed(self, events: int, seconds: float) -> None:
+        """The broker has confirmed a message of so many events, after so long."""
+
+    def lost(self) -> None:
+        """The broker was lost, or could not be reached."""
+
+    def alive(self) -> None:
+        """Publishing gets on; or, about once a second, there is nothing to publish."""
+
+
 class Publisher:
     """Publishes events in groups and answers each caller when the broker has confirmed its group.
 
@@ -78,12 +92,9 @@ class Publisher:
         limits: GroupLimits = DEFAULT_LIMITS,
         confirm_timeout: float = CONFIRM_TIMEOUT,
         backoff: Backoff = RECONNECT,
-        alive: Callable[[], None] = lambda: None,
+        observer: Observer | None = None,
     ) -> None:
-        """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds.
-
-        `alive` is called whenever publishing gets on, and about once a second while there is nothing to publish.
-        """
+        """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds."""
         self._url = url
         self._name = name
         self._deadline = deadline
@@ -92,7 +103,7 @@ class Publisher:
         self._limits = limits
         self._confirm_timeout = confirm_timeout
         self._backoff = backoff
-        self._alive = alive
+        self._observer = observer or Observer()
         self._stamper = Stamper(uuid4())
         self._probe: Group | None = None
         self._waiting: deque[Group] = deque()
@@ -161,7 +172,7 @@ class Publisher:
                     raise
                 failures += 1
                 self._note_failure(exc, failures)
-                self._alive()
+                self._observer.alive()
             await asyncio.sleep(self._backoff.delay(failures))
 
     def _note_failure(self, exc: Exception, failures: int) -> None:
@@ -170,6 +181,7 @@ class Publisher:
         if self._accepting and (failures > 1 or isinstance(exc, ConfirmTimeout)):
             self._accepting = False
         if failures == 1:
+            self._observer.lost()
             log.warning("broker lost", error=str(exc))
         else:
             log.debug("broker still away", error=str(exc), failures=failures)
@@ -242,7 +254,7 @@ class Publisher:
             if self._stamper.sent == before and self._stamper.owes_mark:
                 await asyncio.wait([self._mark()])
             elif not self._waiting and not self._in_flight:
-                self._alive()
+                self._observer.alive()
 
     def _mark(self) -> asyncio.Future[None]:
         mark = self._join(())
@@ -254,6 +266,7 @@ class Publisher:
         """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
         body, stamp = group.seal(self._stamper)
         self._in_flight += 1
+        began = time.monotonic()
         try:
             await self._confirm(channel, body, stamp)
         except Refused:
@@ -262,7 +275,8 @@ class Publisher:
         finally:
             self._in_flight -= 1
         self._stamper.confirm(stamp)
-        self._alive()
+        self._observer.confirmed(stamp.events, time.monotonic() - began)
+        self._observer.alive()
 
     async def _confirm(self, channel: AbstractChannel, body: bytes, stamp: Stamp) -> None:
         # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.

@@ -14,7 +14,9 @@ from contract.publisher import Publisher
 from ingest.app import create_handlers, listening
 from ingest.credentials import Credentials
 from ingest.settings import Settings
+from ingest.vitals import Vitals
 from runtime.admin import serve_admin
+from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
 from runtime.supervision import Misconfigured
@@ -24,26 +26,34 @@ log = structlog.get_logger(__name__)
 
 async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
     """Serve until `stop`, then finish what was accepted; raises Misconfigured."""
+    registry = new_registry()
+    vitals = Vitals(registry, alive=supervisor.alive)
     publisher = Publisher(
         settings.amqp_url,
         name="usage-ingest",
         deadline=settings.deadline,
         limits=GroupLimits(settings.group_events, settings.group_bytes, settings.groups_in_flight),
-        alive=supervisor.alive,
+        observer=vitals,
     )
+    vitals.broker_ready.set_function(lambda: publisher.ready)
     supervisor.describe = lambda: "publishing" if publisher.ready else "waiting for the broker"
     credentials = Credentials(
         settings.auth,
         api_keys_file=settings.api_keys_file,
         signing_secrets_file=settings.signing_secrets_file,
     )
-    handlers = create_handlers(settings, publisher, credentials)
-    admin_is_explicit = "admin_port" in settings.model_fields_set
+    handlers = create_handlers(settings, publisher, credentials, vitals)
+    admin = serve_admin(
+        settings.admin_port,
+        explicit="admin_port" in settings.model_fields_set,
+        unready=handlers.unready,
+        registry=registry,
+    )
     # Leaving goes in the opposite order: requests are finished before the publisher that answers them ends.
     async with (
         credentials.watching(),
         _running(publisher, stop),
-        serve_admin(settings.admin_port, explicit=admin_is_explicit, unready=handlers.unready),
+        admin,
         listening(settings, handlers),
         announcing(supervisor, handlers.unready),
     ):

@@ -19,16 +19,20 @@ from ingest.openapi import BATCH_PATH, USAGE_PATH
 from ingest.protocol import JsonSite
 from ingest.record import Window
 from ingest.settings import Settings
+from ingest.vitals import Vitals
 from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
 
 
-def create_handlers(settings: Settings, publisher: Publisher, credentials: HasAccess) -> Handlers:
+def create_handlers(settings: Settings, publisher: Publisher, credentials: HasAccess, vitals: Vitals) -> Handlers:
     """Give the handlers their limits."""
+    admission = Admission(settings.max_waiting_bytes)
+    vitals.waiting_bytes.set_function(lambda: admission.waiting_bytes)
     return Handlers(
         publisher=publisher,
-        admission=Admission(settings.max_waiting_bytes),
+        admission=admission,
+        vitals=vitals,
         credentials=credentials,
         rates=RateLimits(
             project=_rate_limit("project", settings.rate_per_project, settings.burst_per_project),

@@ -11,13 +11,14 @@ from aiohttp import web
 from contract.event import encode_json
 from contract.fields import truncate
 from ingest import idempotency
-from ingest.admission import Admission
+from ingest.admission import Admission, Overloaded
 from ingest.auth import Access, Caller, Claim
 from ingest.batch import Judged, judge, parse_atomic, parse_batch
 from ingest.body import JSON, NDJSON, BodyLimits, UnsupportedMediaType, check_head, decode_body, read_body
 from ingest.errors import ANSWERS, Unready, answer_to, error_response, request_id_of
 from ingest.limits import RateLimits
 from ingest.record import Receipt, Record, Window, parse_project_id
+from ingest.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +72,7 @@ class Handlers:
 
     publisher: Publisher
     admission: Admission
+    vitals: Vitals
     credentials: HasAccess
     rates: RateLimits
     window: Window
@@ -90,6 +92,7 @@ class Handlers:
             event = record.accept(received.receipt, key=key)
             self._count(received, 1)
             await self.publisher.publish([event.to_wire()])
+        self.vitals.accepted.inc()
         return web.Response(body=RECORDED, content_type="application/json", headers={"Usage-Id": str(event.id)})
 
     async def record_batch(self, request: web.Request) -> web.Response:
@@ -107,6 +110,9 @@ class Handlers:
                 raise judged.as_refusal()
             self._count(received, len(judged.events))
             await self.publisher.publish([event.to_wire() for event in judged.events])
+        self.vitals.accepted.inc(len(judged.events))
+        for error in judged.errors.values():
+            self.vitals.rejected.labels(answer_to(error).code).inc()
         return web.Response(body=encode_json(_report(judged)), content_type="application/json")
 
     def identify(self, request: web.Request) -> tuple[str, Claim]:
@@ -149,17 +155,27 @@ class Handlers:
         request_id = request_id_of(request.headers)
         try:
             response = await handler(request)
-        except (web.HTTPException, ConnectionError):
-            raise  # the first is answered behind us, to the second nobody listens
+        except ConnectionError:
+            raise  # nobody listens
+        except web.HTTPException as exc:
+            self._count_refusal(exc)
+            raise  # it is answered behind us
         except _EXPECTED as exc:
+            self._count_refusal(exc)
             response = error_response(exc, path=request.raw_path, request_id=request_id)
         except Exception as exc:
             log.exception("bug", request_id=request_id)
+            self._count_refusal(exc)
             response = error_response(exc, path=request.raw_path, request_id=request_id)
         response.headers["X-Request-Id"] = request_id
         if self.draining:
             response.force_close()
         return response
+
+    def _count_refusal(self, exc: Exception) -> None:
+        self.vitals.refused.labels(answer_to(exc).code).inc()
+        if isinstance(exc, Overloaded):
+            self.vitals.shed.inc()
 
 
 def _report(judged: Judged) -> dict[str, object]:

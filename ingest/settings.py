@@ -20,7 +20,7 @@ class Settings(ProcessSettings):
 
     host: str = Field("0.0.0.0", description="The address to listen on.")
     port: Port = Field(8080, description="The public port; 0 takes a free one.")
-    admin_port: Port = Field(9101, description="The port on 127.0.0.1 for `/healthz` and `/readyz`.")
+    admin_port: Port = Field(9101, description="The port on 127.0.0.1 for `/healthz`, `/readyz` and `/metrics`.")
 
     auth: AuthModes = Field(
         Modes(open=True), description="Who may record: `open`, `api-key`, `signature`, or several in a comma list."

@@ -8,7 +8,9 @@ from typing import Final
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
 
+from runtime.metrics import CONTENT_TYPE, expose
 from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
@@ -20,8 +22,10 @@ Unready = Callable[[], Awaitable[dict[str, str]]]
 
 
 @asynccontextmanager
-async def serve_admin(port: int, *, explicit: bool, unready: Unready) -> AsyncIterator[int]:
-    """Serve `/healthz` and `/readyz` on 127.0.0.1 and yield the port.
+async def serve_admin(
+    port: int, *, explicit: bool, unready: Unready, registry: CollectorRegistry
+) -> AsyncIterator[int]:
+    """Serve `/healthz`, `/readyz` and `/metrics` on 127.0.0.1 and yield the port.
 
     A port that nobody asked for and that is busy is replaced by a free one; one that was set explicitly is
     Misconfigured.
@@ -29,6 +33,7 @@ async def serve_admin(port: int, *, explicit: bool, unready: Unready) -> AsyncIt
     app = web.Application()
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz(unready))
+    app.router.add_get("/metrics", _metrics(registry))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -61,3 +66,10 @@ def _readyz(unready: Unready) -> Handler:
         )
 
     return readyz
+
+
+def _metrics(registry: CollectorRegistry) -> Handler:
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=expose(registry), headers={"Content-Type": CONTENT_TYPE})
+
+    return metrics

@@ -8,6 +8,7 @@ import structlog
 
 from contract.connection import BrokerMisconfigured
 from runtime.admin import serve_admin
+from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
 from runtime.supervision import Misconfigured, pause
@@ -17,6 +18,7 @@ from worker.policies import BatchPolicy
 from worker.sessions import Consumer
 from worker.settings import Settings
 from worker.store import OUTAGE_BACKOFF, Store
+from worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -39,14 +41,22 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
 
 async def _consume(settings: Settings, database: Database, supervisor: Supervisor, stop: asyncio.Event) -> None:
     batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
-    store = Store(database, alive=supervisor.alive)
-    consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, alive=supervisor.alive)
+    registry = new_registry()
+    vitals = Vitals(registry, alive=supervisor.alive)
+    store = Store(database, vitals=vitals)
+    consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, vitals=vitals)
+    vitals.broker_ready.set_function(lambda: consumer.ready)
+    vitals.database_ready.set_function(lambda: store.available)
+    vitals.breaker_open.set_function(lambda: consumer.breaker_is_open)
     supervisor.describe = partial(_describe, store, consumer)
     unready = partial(_unready, database, consumer)
-    async with (
-        serve_admin(settings.admin_port, explicit="admin_port" in settings.model_fields_set, unready=unready),
-        announcing(supervisor, unready),
-    ):
+    admin = serve_admin(
+        settings.admin_port,
+        explicit="admin_port" in settings.model_fields_set,
+        unready=unready,
+        registry=registry,
+    )
+    async with admin, announcing(supervisor, unready):
         if await _prepare(database, supervisor, stop):
             await consumer.run(stop)
 

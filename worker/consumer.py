@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -17,6 +16,7 @@ from worker.policies import PrefetchPolicy
 from worker.settling import Settler
 from worker.store import Store
 from worker.subscription import Subscription
+from worker.vitals import Vitals
 
 IDLE: Final = 1.0
 """Seconds after which a session with nothing to do says that it is alive."""
@@ -41,16 +41,16 @@ class Session:
         breaker: Breaker,
         *,
         stop: asyncio.Event,
-        alive: Callable[[], None],
+        vitals: Vitals,
     ) -> None:
         self._store = store
         self._policy = policy
         self._breaker = breaker
         self._stop = stop
-        self._alive = alive
+        self._vitals = vitals
         self._wake = asyncio.Event()
         self._subscription = Subscription(channel, policy, self._wake.set)
-        self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, alive=alive)
+        self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, vitals=vitals)
         self._writing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,6 +74,8 @@ class Session:
                 if not self._stop.is_set():
                     suspect = self._policy.is_suspect(batch.earlier_deliveries)
                     await self._subscription.retune(batch.shape, batch.messages, suspect=suspect)
+                    self._vitals.prefetch.set(self._subscription.prefetch)
+                    self._vitals.safe_mode.set(suspect and self._subscription.prefetch == self._policy.first())
             await self._written()
             await self._settler.finish()
         finally:
@@ -96,7 +98,7 @@ class Session:
             if self._subscription.lost is not None:
                 raise BrokerUnavailable(self._subscription.lost)
             if not self._is_writing:
-                self._alive()
+                self._vitals.alive()
                 await self._written()  # raises what it raised
             self._settler.raise_if_failed()
             if self._stop.is_set():

@@ -1,7 +1,6 @@
 """Keeping a session with the broker, for as long as the process lives."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -15,6 +14,7 @@ from worker.database_errors import DatabaseUnavailable
 from worker.deadletters import DeadLetters
 from worker.policies import BatchPolicy, BreakerPolicy, PrefetchPolicy
 from worker.store import OUTAGE_BACKOFF, Store
+from worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -24,11 +24,9 @@ RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 class Consumer:
     """Runs one session after the other; what is unsettled when one ends goes back to the queue."""
 
-    def __init__(
-        self, url: str, store: Store, *, name: str, batches: BatchPolicy, alive: Callable[[], None] = lambda: None
-    ) -> None:
-        """Prepare; `alive` is called whenever consuming gets on, and each second while there is nothing to do."""
-        self._alive = alive
+    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy, vitals: Vitals) -> None:
+        """Prepare; the vitals hear whenever consuming gets on, and each second while there is nothing to do."""
+        self._vitals = vitals
         self._url = url
         self._store = store
         self._name = name
@@ -65,14 +63,14 @@ class Consumer:
                 self._failures += 1
                 if self._failures == 1:
                     log.warning("broker lost", error=str(exc))
-                self._alive()
+                self._vitals.alive()
                 await pause(RECONNECT.delay(self._failures), stop)
             finally:
                 self.ready = False
 
     async def _stand_by(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            self._alive()
+            self._vitals.alive()
             await pause(IDLE, stop)
 
     async def _database_back(self, stop: asyncio.Event) -> bool:
@@ -85,7 +83,7 @@ class Consumer:
             if await self._store.prove_writes():
                 return True
             failures += 1
-            self._alive()
+            self._vitals.alive()
             await pause(OUTAGE_BACKOFF.delay(failures), stop)
         return False
 
@@ -105,10 +103,11 @@ class Consumer:
                 self._policy,
                 self._breaker,
                 stop=stop,
-                alive=self._alive,
+                vitals=self._vitals,
             )
             await session.start()
             self.ready = self._was_ready = True
             self._failures = 0
+            self._vitals.sessions.inc()
             log.info("consuming")
             await session.run()

@@ -1,6 +1,7 @@
 """Writing a batch, and settling its messages."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
@@ -18,6 +19,7 @@ from worker.ledger import STAMPED_EVENTS, Entry, split
 from worker.plan import Outcome
 from worker.policies import BatchPolicy
 from worker.store import Park, Store
+from worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -48,18 +50,15 @@ class Settler:
         policy: BatchPolicy,
         *,
         abandoned: Callable[[], bool],
-        alive: Callable[[], None],
+        vitals: Vitals,
     ) -> None:
-        """Prepare; `abandoned` says whether to give up what does not work at once: it will be delivered again.
-
-        `alive` is called now and then while dead letters are waited for.
-        """
+        """Prepare; `abandoned` says whether to give up what does not work at once: it will be delivered again."""
         self._channel = channel
         self._dead_letters = dead_letters
         self._store = store
         self._most = max(2 * policy.events, STAMPED_EVENTS)
         self._abandoned = abandoned
-        self._alive = alive
+        self._vitals = vitals
         self._aside: list[Message] = []
         self._parking: asyncio.Task[None] | None = None
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
@@ -70,6 +69,7 @@ class Settler:
 
         Raises BrokerUnavailable, DatabaseUnavailable.
         """
+        began = time.monotonic()
         try:
             outcome = await self._store_all(batch.entries, self._park_soon)
         except ParkingBlocked:
@@ -80,6 +80,7 @@ class Settler:
             else:
                 await self._acknowledge_up_to(batch.tags[-1])
         outcome += Outcome(copies=batch.copies)
+        self._vitals.written(batch.events, batch.redelivered, outcome, time.monotonic() - began)
         log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
 
     async def finish(self) -> None:
@@ -103,6 +104,7 @@ class Settler:
         total = Outcome()
         for together in split(entries, self._most):
             total += await self._store.write(together, park, abandoned=self._abandoned)
+            self._vitals.lag(together)
         return total
 
     async def _store_apart(self, batch: Batch) -> Outcome:
@@ -122,6 +124,7 @@ class Settler:
 
     def _set_aside(self, messages: Sequence[Message]) -> None:
         self._aside += messages
+        self._vitals.set_aside.set(len(self._aside))
         if self._parking is None or self._parking.done():
             log.warning("dead letters blocked", messages=len(self._aside))
             self._parking = asyncio.create_task(self._settle_aside())
@@ -131,6 +134,7 @@ class Settler:
             await self._store_all(_entries(messages), self._park_late)
             await self._acknowledge(messages)
             del self._aside[: len(messages)]
+            self._vitals.set_aside.set(len(self._aside))
             log.info("dead letters parked", messages=len(messages))
 
     async def _acknowledge_up_to(self, tag: int) -> None:
@@ -158,7 +162,7 @@ class Settler:
         parking = self._publish(letters)
         while waiting := [task for task in parking if not task.done()]:
             await asyncio.wait(waiting, timeout=PARK_PATIENCE)
-            self._alive()
+            self._vitals.alive()
             if all(task.done() for task in parking):
                 break
             if self._abandoned():
@@ -170,6 +174,7 @@ class Settler:
             task.result()
         for key in letters:
             del self._under_way[key]
+        self._vitals.parked(letters.values())
 
     def _publish(self, letters: Mapping[UUID, Rejected]) -> set[asyncio.Task[None]]:
         """Publish what is not under way yet; what is, would lie there twice."""

@@ -18,6 +18,7 @@ from worker.documents import from_document, to_document
 from worker.ledger import Entry, EntryId
 from worker.plan import Outcome, Work
 from worker.totals import draw_slot, to_additions, totals_of
+from worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
@@ -50,11 +51,11 @@ class Store:
         database: Database,
         *,
         clock: Callable[[], float] = time.monotonic,
-        alive: Callable[[], None] = lambda: None,
+        vitals: Vitals | None = None,
     ) -> None:
-        """Prepare; `alive` is called after every attempt, whatever came of it."""
+        """Prepare; the vitals hear of every attempt, whatever came of it."""
         self._database = database
-        self._alive = alive
+        self._vitals = vitals or Vitals()
         self._clock = clock
         self._slot = draw_slot()
         self._session = asyncio.Lock()
@@ -94,7 +95,7 @@ class Store:
             try:
                 async with self._session:
                     is_committed = await self._attempt(work)
-                self._alive()
+                self._vitals.alive()
                 self._away_since = None
                 if is_committed:
                     return work.outcome
@@ -102,12 +103,12 @@ class Store:
                 await park(work.to_park)
                 work.note_parked()
             except WriteConflict as exc:
-                self._alive()
+                self._note_failure("conflict")
                 if trouble.orphans_ended and abandoned():
                     raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
                 await asyncio.sleep(await self._after_conflict(trouble, exc))
             except DatabaseUnavailable as exc:
-                self._alive()
+                self._note_failure("outage")
                 delay = self._after_outage(trouble, exc)
                 if abandoned():
                     raise
@@ -165,6 +166,10 @@ class Store:
                 start, size = start + len(trial), size * 2
         return refused
 
+    def _note_failure(self, cause: str) -> None:
+        self._vitals.alive()
+        self._vitals.attempts_failed.labels(cause).inc()
+
     async def _after_conflict(self, trouble: _Trouble, exc: WriteConflict) -> float:
         if isinstance(exc, TotalsConflict):
             self._slot = draw_slot()
@@ -186,6 +191,7 @@ class Store:
         except DatabaseUnavailable as exc:
             log.warning("orphaned transactions could not be ended", error=str(exc))
         else:
+            self._vitals.orphans_killed.inc(killed)
             log.warning("orphaned transactions ended", count=killed)
 
     def _after_outage(self, trouble: _Trouble, exc: DatabaseUnavailable) -> float:

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from hypothesis import HealthCheck, given
 from hypothesis import settings as bounded
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from prometheus_client import CollectorRegistry
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
@@ -24,6 +25,7 @@ from ingest.app import create_app, create_handlers
 from ingest.body import JSON, NDJSON
 from ingest.credentials import Credentials
 from ingest.settings import Settings
+from ingest.vitals import Vitals
 from tests.contract.live import Ingest, running_ingest
 
 Document = dict[str, Any]
@@ -112,7 +114,12 @@ def described(content: Document) -> set[tuple[str, str]]:
 async def test_the_routes_are_those_of_the_document(served: Document) -> None:
     settings = Settings()
     app = create_app(
-        create_handlers(settings, Publisher(settings.amqp_url, name="looked-at"), Credentials(settings.auth))
+        create_handlers(
+            settings,
+            Publisher(settings.amqp_url, name="looked-at"),
+            Credentials(settings.auth),
+            Vitals(CollectorRegistry()),
+        )
     )
     routes = {
         (route.method, route.resource.canonical)
