@@ -113,7 +113,9 @@ async def listening(settings: Settings, handlers: Handlers) -> AsyncIterator[int
 def _bind(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+        return socket.create_server(
+            (settings.host, settings.port), family=family, backlog=1024, reuse_port=settings.reuse_port
+        )
     except OSError as exc:
         raise Misconfigured(
             f"INGEST_HOST {settings.host} with INGEST_PORT {settings.port} cannot be used: {exc.strerror}"

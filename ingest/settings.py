@@ -20,6 +20,9 @@ class Settings(ProcessSettings):
 
     host: str = Field("0.0.0.0", description="The address to listen on.")
     port: Port = Field(8080, description="The public port; 0 takes a free one.")
+    reuse_port: bool = Field(
+        default=False, description="`true`: several processes listen on one port, and the kernel deals out connections."
+    )
     admin_port: Port = Field(9101, description="The port on 127.0.0.1 for `/healthz`, `/readyz` and `/metrics`.")
 
     auth: AuthModes = Field(

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,8 @@ import aiohttp
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract.event import event_id
-from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair
+from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site, public_url
+from tests.support.processes import Process
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -103,3 +105,37 @@ async def test_garbage_on_the_queue_is_parked_with_its_reason_and_stops_nothing(
     assert {letter.body: letter.reason for letter in await queue.dead_letters()} == garbage
     assert all(letter.detail for letter in await queue.dead_letters())
     assert pair.worker.running
+
+
+async def test_several_ingest_processes_share_a_port(site: Site, http: aiohttp.ClientSession, queue: Queue) -> None:
+    del queue
+    one = await site.ingest("one", reuse_port="true").start()
+    other = None
+    try:
+        url = await public_url(one)
+        other = await site.ingest("other", reuse_port="true", port=url.rpartition(":")[2]).start()
+        assert await public_url(other) == url
+        # when records come on connections of their own, then each process takes some of them
+        for number in range(40):
+            async with http.post(
+                f"{url}/api/billing/public/projects/p/usage", json=EXAMPLE, headers={"Connection": "close"}
+            ) as response:
+                assert response.status == 200, number
+        taken = [await accepted(http, process) for process in (one, other)]
+        assert sum(taken) == 40
+        assert min(taken) > 0
+        # and when one ends, the other goes on
+        assert await one.stop() == 0
+        async with http.post(f"{url}/api/billing/public/projects/p/usage", json=EXAMPLE) as response:
+            assert response.status == 200
+    finally:
+        await one.close()
+        if other is not None:
+            await other.close()
+
+
+async def accepted(http: aiohttp.ClientSession, ingest: Process) -> int:
+    """How many events a process has answered for."""
+    port = (await ingest.logged(r'"port": (\d+)'))[1]
+    async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
+        return int(float(re.findall(r"^usage_events_accepted_total (\S+)", await response.text(), re.MULTILINE)[0]))
