@@ -99,7 +99,15 @@ async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run the process; the return value is its exit code."""
+    """Run the process, or one of its tools; the return value is the exit code."""
+    if sys.argv[1:2] == ["audit"]:
+        from worker import audit_command  # noqa: PLC0415 - what the worker does not need need not be loaded
+
+        audit_command.app(args=sys.argv[2:], prog_name="usage-worker audit")
+    if sys.argv[1:2] == ["dead-letters"]:
+        from worker import dead_letter_commands  # noqa: PLC0415 - as above
+
+        dead_letter_commands.app(args=sys.argv[2:], prog_name="usage-worker dead-letters")
     return run_process(Settings, serve)
 
 

@@ -49,6 +49,10 @@ _CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True
 )
 
+_AS_BYTES: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    uuid_representation=bson.binary.UuidRepresentation.UNSPECIFIED, tz_aware=True
+)
+
 Document = Mapping[str, Any]
 T = TypeVar("T")
 
@@ -126,6 +130,18 @@ class Snapshot:
             async for document in cursor.sort(sort, 1) if sort else cursor:
                 yield document
 
+    async def batches(
+        self, collection: str, query: Document, fields: Document | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """Yield many documents at a time, in the order of their ids; UUIDs are left as their 16 bytes.
+
+        Several times as fast as one by one.
+        """
+        cursor = self._database[collection].find_raw_batches(query, fields, session=self._session)
+        with translated():
+            async for raw in cursor.sort("_id", 1).batch_size(OPERATION_DOCUMENTS):
+                yield bson.decode_all(raw, _AS_BYTES)
+
     async def aggregate(self, collection: str, pipeline: Sequence[Document]) -> AsyncIterator[dict[str, Any]]:
         """Yield what a pipeline makes of a collection."""
         with translated():
@@ -165,6 +181,18 @@ class Database:
 
         Raises DatabaseUnavailable, DatabaseMisconfigured.
         """
+        await self.check()
+        with translated(), refusals():
+            for name in (EVENTS, TOTALS, LEDGER):
+                await self._create(name)
+            await self._database[EVENTS].create_indexes([INDEX])
+            self._session = await self._client.start_session()
+
+    async def check(self) -> None:
+        """Check that the server is of the kind that is needed, and lets us in; nothing is created.
+
+        Raises DatabaseUnavailable, DatabaseMisconfigured.
+        """
         self._check_write_concern()
         with translated(), refusals():
             hello = await self._client.admin.command("hello")
@@ -173,10 +201,6 @@ class Database:
                     "the MongoDB server stands alone, and has no transactions: "
                     "start it with --replSet and initiate it, one member is enough"
                 )
-            for name in (EVENTS, TOTALS, LEDGER):
-                await self._create(name)
-            await self._database[EVENTS].create_indexes([INDEX])
-            self._session = await self._client.start_session()
 
     def _check_write_concern(self) -> None:
         asked = self._client.write_concern.document
