@@ -1,28 +1,22 @@
 """The command that checks the books."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Final
 
 import msgspec
-import structlog
 import typer
 
-from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect
+from contract.connection import connect
 from contract.event import encode_json
 from runtime import logs
 from runtime.settings import load
-from runtime.supervision import ExitCode, Misconfigured
+from runtime.supervision import ExitCode
 from worker.audit import Auditor, Look
 from worker.audit_report import to_document, to_lines
 from worker.database import Database
-from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable, WriteConflict
-from worker.glance import DeadLettersBusy
 from worker.settings import Settings
+from worker.tool import refusing, tell
 from worker.verdict import Conclusion, Verdict
-
-log = structlog.get_logger(__name__)
 
 TIMEOUT_SECONDS: Final = 300.0
 """For one operation on the database: as long as the server keeps a snapshot."""
@@ -65,7 +59,7 @@ def audit(
     Exit codes: 0 the books balance, 1 they do not and what is wrong is named, 2 wrong usage, 70 a bug, 75 undecided,
     for messages are under way or the broker or the database is away, 78 the settings are wrong.
     """
-    with _refusing():
+    with refusing():
         settings = load(Settings)
         logs.configure(settings.log_level)
         look, conclusion = asyncio.run(_audit(settings, project or [], wait))
@@ -86,38 +80,6 @@ async def _audit(settings: Settings, projects: list[str], wait: float) -> tuple[
     patient = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=TIMEOUT_SECONDS)
     try:
         async with connect(settings.amqp_url, name="usage-audit") as connection:
-            return await Auditor(patient, connection, projects).conclude(wait, _tell)
+            return await Auditor(patient, connection, projects).conclude(wait, tell)
     finally:
         await patient.close()
-
-
-def _tell(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    """Say what stands in the way, and exit."""
-    try:
-        yield
-    except Misconfigured as exc:
-        raise _exit(ExitCode.MISCONFIGURED, str(exc)) from exc
-    except BrokerMisconfigured as exc:
-        raise _exit(ExitCode.MISCONFIGURED, f"WORKER_AMQP_URL cannot be used: {exc}") from exc
-    except DatabaseMisconfigured as exc:
-        raise _exit(ExitCode.MISCONFIGURED, f"WORKER_MONGODB_URI cannot be used: {exc}") from exc
-    except DeadLettersBusy as exc:
-        raise _exit(ExitCode.FORCED, f"{exc}: try again when that is done") from exc
-    except BrokerUnavailable as exc:
-        raise _exit(ExitCode.FORCED, str(exc)) from exc
-    except (DatabaseUnavailable, WriteConflict) as exc:
-        raise _exit(ExitCode.FORCED, f"the database is unavailable: {exc}") from exc
-    except Exception as exc:
-        # Not as Python would end, by 1: that would be a verdict.
-        log.exception("unexpected error")
-        raise typer.Exit(ExitCode.UNEXPECTED.value) from exc
-
-
-def _exit(code: ExitCode, text: str) -> typer.Exit:
-    _tell(text)
-    return typer.Exit(code.value)

@@ -14,8 +14,8 @@ from pamqp.common import FieldTable
 
 from contract import topology
 from contract.connection import translated
-from contract.event import EVENT_NAMESPACE, Reason, Rejected, Source
-from contract.fields import format_timestamp, parse_timestamp
+from contract.event import EVENT_NAMESPACE, NotJson, Reason, Rejected, Source, parse_json
+from contract.fields import fold_object_id, format_timestamp, parse_timestamp
 from contract.stamp import Stamp
 
 KEY: Final = "usage-key"
@@ -59,6 +59,17 @@ class DeadLetter:
         """Whether the broker dead-lettered a message as it was; workers park what they do not store of one."""
         return REASON not in self.headers
 
+    @property
+    def project_ids(self) -> frozenset[str]:
+        """The projects that its events name; none when the body cannot be read, or names none."""
+        try:
+            content = parse_json(self.body)
+        except NotJson:
+            return frozenset()
+        items = content if isinstance(content, list) else [content]
+        named = (item.get("projectId") for item in items if isinstance(item, dict))
+        return frozenset(fold_object_id(one) for one in named if isinstance(one, str))
+
     @classmethod
     def of(cls, message: DeliveredMessage) -> Self:
         """Read a delivery from the queue of dead letters; what a stranger put there is UNROUTED."""
@@ -87,9 +98,8 @@ class DeadLetter:
         death = _last_death(headers)
         reason = Reason.DELIVERY_LIMIT if death.get("reason") == "delivery_limit" else Reason.UNROUTED
         died_at = death.get("time")
-        identity = f"{stamp.publisher}:{stamp.seq}" if stamp else hashlib.sha256(body).hexdigest()
         return cls(
-            key=uuid5(EVENT_NAMESPACE, identity),
+            key=_key_of_whole(body, headers, stamp),
             reason=reason,
             detail=_BROKERS_DETAIL[reason],
             source=Source.HTTP if death.get("exchange") == topology.EXCHANGE else Source.QUEUE,
@@ -98,6 +108,13 @@ class DeadLetter:
             headers=headers,
             stamp=stamp,
         )
+
+
+def _key_of_whole(body: bytes, headers: Mapping[str, Any], stamp: Stamp | None) -> UUID:
+    if stamp is not None:
+        return uuid5(EVENT_NAMESPACE, f"{stamp.publisher}:{stamp.seq}")
+    # A dead letter that was replayed and came back is the same one still.
+    return replayed_key(headers) or uuid5(EVENT_NAMESPACE, hashlib.sha256(body).hexdigest())
 
 
 def replayed_key(headers: Mapping[str, Any]) -> UUID | None:
