@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test coverage lint format pins clean
+.PHONY: help run test coverage soak lint format pins clean
 
 help:  ## show this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ coverage: $(STAMP)  ## run all tests and show which lines and branches they miss
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+soak: $(STAMP)  ## kill for hours, in slices that can be run on different days; some with ARGS="--only worker --slices 1"
+	@$(BIN)/python -m devstack.install
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lint: $(STAMP)  ## check style, types, imports between packages, compose.yaml and the pins
 	$(BIN)/ruff check

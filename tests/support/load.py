@@ -1,100 +1,224 @@
-"""Clients that post until each record is answered with 200, and the books they keep."""
+"""Clients that send each record until it is confirmed, whatever breaks meanwhile."""
 
 import asyncio
-import itertools
-from collections import Counter
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
+import aio_pika
 import aiohttp
-from pymongo.asynchronous.database import AsyncDatabase
+from aio_pika.abc import AbstractChannel
 
-from contract.event import event_id
-from tests.support.waiting import eventually
+from contract import topology
+from contract.cancellation import end
+from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, translated
+from contract.event import Unacceptable
+from contract.producer import UsageProducer
+from contract.publisher import NotConfirmed, Refused
+from tests.support.books import Books, Numbered, Way
 
-PROJECT = "load"
+RETRY_SECONDS = 0.02
+PATIENCE = 90.0
+"""Seconds in which the last record of every client must be confirmed, once the load is over."""
+HASTY_EVERY = 25
+"""So often a client hangs up before it can be answered, and sends the same again."""
+HASTE = aiohttp.ClientTimeout(total=0.004)
+PATIENT = aiohttp.ClientTimeout(total=10)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How many clients of each kind work at once, and how they work."""
+
+    singles: int = 0
+    batches: int = 0
+    direct: int = 0
+    """Producers that know nothing of ours: plain messages, no stamps."""
+    producers: int = 0
+    """Tasks that share one `UsageProducer`."""
+    records: int = 50
+    """In each batch, or message of a direct producer."""
+    pace: float = 0.0
+    """Seconds between two sends of one client."""
+    good: bool = False
+    """Whether nobody sends what breaks a rule, or hangs up."""
+
+
+MIXED = Crowd(singles=8, batches=2, direct=1, producers=4, pace=0.02)
 
 
 @dataclass
-class Books:
-    """What the clients were told, kept outside of every process that a test breaks."""
+class Load:
+    """The clients' shared state."""
 
-    answered: dict[UUID, tuple[str, Decimal]] = field(default_factory=dict)
-    """Event id -> customer, quantity; what was answered with 200."""
-    statuses: Counter[int] = field(default_factory=Counter)
-    """How often each status came; 0 stands for a connection that broke."""
-    slowest: float = 0.0
-    """Seconds of the slowest answer."""
+    url: str
+    amqp_url: str
+    books: Books
+    crowd: Crowd
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def totals(self) -> dict[str, Decimal]:
-        totals: Counter[str] = Counter()
-        for customer, quantity in self.answered.values():
-            totals[customer] += quantity  # type: ignore[assignment]
-        return dict(totals)  # type: ignore[arg-type]
+    async def until_stopped(self, send: Callable[[], Awaitable[None]]) -> None:
+        while not self.stopping.is_set():
+            await send()
+            if self.crowd.pace:
+                await asyncio.sleep(self.crowd.pace)
+
+    def draw(self, way: Way) -> Numbered:
+        return self.books.draw_good(way) if self.crowd.good else self.books.draw(way)
+
+    def draw_many(self, way: Way) -> list[Numbered]:
+        return [self.draw(way) for _ in range(self.crowd.records)]
+
+
+@asynccontextmanager
+async def load(url: str, amqp_url: str, crowd: Crowd = MIXED, books: Books | None = None) -> AsyncIterator[Books]:
+    """Keep the clients at work for the length of a block; on leaving, each goes on until its last is confirmed."""
+    work = Load(url, amqp_url, books or Books(), crowd)
+    groups = [(_singles, crowd.singles), (_batches, crowd.batches), (_direct, crowd.direct), (_producers, 1)]
+    tasks = [asyncio.create_task(client(work)) for client, number in groups for _ in range(number)]
+    try:
+        yield work.books
+        work.stopping.set()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*tasks)
+    finally:
+        await end(*tasks)
 
 
 @asynccontextmanager
 async def clients(url: str, *, count: int = 20) -> AsyncIterator[Books]:
-    """Post keyed records with this many clients at once; on leaving, each goes on until its last one is answered."""
-    books, stopping, numbers = Books(), asyncio.Event(), itertools.count()
-    address = f"{url}/api/billing/public/projects/{PROJECT}/usage"
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as http:
-
-        async def client() -> None:
-            while not stopping.is_set():
-                number = next(numbers)
-                await _record(http, address, number, books)
-
-        tasks = [asyncio.create_task(client()) for _ in range(count)]
-        try:
-            yield books
-        finally:
-            stopping.set()
-            async with asyncio.timeout(60):
-                await asyncio.gather(*tasks)
+    """Post good records with this many clients at once."""
+    async with load(url, "", Crowd(singles=count, good=True)) as books:
+        yield books
 
 
-async def _record(http: aiohttp.ClientSession, address: str, number: int, books: Books) -> None:
-    """Post one record until it is answered with 200, as a client that wants to be billed right would."""
-    key, customer, quantity = (
-        f"key-{number}",
-        f"customer{number % 7}@example.com",
-        Decimal(number) + Decimal("0.000000001"),
-    )
-    record = {"email": customer, "metric": "api_calls", "quantity": str(quantity), "idempotencyKey": key}
-    loop = asyncio.get_running_loop()
+async def _singles(work: Load) -> None:
+    async with aiohttp.ClientSession() as http:
+        await work.until_stopped(lambda: _single(http, work))
+
+
+async def _single(http: aiohttp.ClientSession, work: Load) -> None:
+    record = work.draw(Way.SINGLE)
+    if not work.crowd.good and record.number // len(Way) % HASTY_EVERY == 1:
+        await _post(http, _address(work.url, work.books), record.to_record(), work.books, HASTE)
+    await post_one(http, work.url, work.books, record)
+
+
+async def _batches(work: Load) -> None:
+    async with aiohttp.ClientSession() as http:
+        await work.until_stopped(lambda: _post_batch(http, work.url, work.books, work.draw_many(Way.BATCH)))
+
+
+async def post_one(http: aiohttp.ClientSession, url: str, books: Books, record: Numbered) -> None:
+    """Post one record until it is answered for good, as a client that wants to be billed right would."""
+    await _until_answered(http, _address(url, books), record.to_record(), books, 400 if record.is_bad else 200)
+    (books.refuse if record.is_bad else books.confirm)(record)
+
+
+async def _post_batch(http: aiohttp.ClientSession, url: str, books: Books, records: list[Numbered]) -> None:
+    """Post a batch, unchanged each time, until it is answered for good."""
+    address = _address(url, books) + "/batch"
+    report = await _until_answered(http, address, {"events": [one.to_record() for one in records]}, books, 200)
+    bad = {error["index"] for error in report["errors"]}
+    assert bad == {index for index, record in enumerate(records) if record.is_bad}, report
+    for record in records:
+        (books.refuse if record.is_bad else books.confirm)(record)
+
+
+def _address(url: str, books: Books) -> str:
+    return f"{url}/api/billing/public/projects/{books.project}/usage"
+
+
+async def _until_answered(
+    http: aiohttp.ClientSession, address: str, body: dict[str, Any], books: Books, wanted: int
+) -> Any:
     while True:
-        begun = loop.time()
+        status, answer = await _post(http, address, body, books)
+        if status == wanted:
+            return json.loads(answer)
+        assert status in {0, 503}, (status, answer)
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _post(
+    http: aiohttp.ClientSession,
+    address: str,
+    body: dict[str, Any],
+    books: Books,
+    limit: aiohttp.ClientTimeout = PATIENT,
+) -> tuple[int, bytes]:
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    try:
+        async with http.post(address, json=body, timeout=limit) as response:
+            status, answer = response.status, await response.read()
+    except (aiohttp.ClientError, TimeoutError) as exc:
+        status, answer = 0, b""
+        if not isinstance(exc, (aiohttp.ClientConnectorError, TimeoutError)):
+            books.broken_at.append(datetime.now(UTC))
+    books.statuses[status] += 1
+    books.slowest = max(books.slowest, loop.time() - begun)
+    return status, answer
+
+
+async def _direct(work: Load) -> None:
+    """Publish messages with the library alone, each again until it is confirmed."""
+    unsent: list[list[Numbered]] = []
+
+    async def send() -> None:
+        unsent[:] = unsent or [work.draw_many(Way.DIRECT)]
+        await _publish(channel, work.books, unsent[0])
+        unsent.clear()
+
+    while unsent or not work.stopping.is_set():
         try:
-            async with http.post(address, json=record) as response:
-                await response.read()
-                status = response.status
-        except aiohttp.ClientConnectionError:
-            status = 0
-        books.statuses[status] += 1
-        books.slowest = max(books.slowest, loop.time() - begun)
-        if status == 200:
-            books.answered[event_id(PROJECT, key)] = (customer, quantity)
-            return
-        assert status in {0, 503}, status
-        await asyncio.sleep(0.02)
+            async with connect(work.amqp_url, name="direct-producer") as connection:
+                channel = await connection.channel()
+                if unsent:
+                    await send()
+                await work.until_stopped(send)
+        except (BrokerUnavailable, BrokerMisconfigured):
+            await asyncio.sleep(RETRY_SECONDS)
 
 
-async def check_books(books: Books, database: AsyncDatabase[dict[str, Any]], *, seconds: float = 30) -> None:
-    """Assert that exactly what was answered is stored: no id missing, none besides, every customer's sum exact."""
+async def _publish(channel: AbstractChannel, books: Books, records: list[Numbered]) -> None:
+    body = json.dumps([record.to_event() for record in records]).encode()
+    message = aio_pika.Message(body, content_type="application/json", delivery_mode=2)
+    with translated():
+        exchange = await channel.get_exchange(topology.DIRECT_EXCHANGE, ensure=False)
+        await exchange.publish(message, topology.ROUTING_KEY, timeout=5)
+    for record in records:
+        books.confirm(record)
 
-    async def all_there() -> bool:
-        return await database.events.count_documents({"projectId": PROJECT}) >= len(books.answered)
 
-    await eventually(all_there, seconds=seconds, what=f"{len(books.answered)} events", every=0.2)
-    documents = await database.events.find({"projectId": PROJECT}).to_list()
-    assert {document["_id"] for document in documents} == set(books.answered)
-    groups = await database.events.aggregate(
-        [{"$match": {"projectId": PROJECT}}, {"$group": {"_id": "$email", "sum": {"$sum": "$quantity"}}}]
-    )
-    assert {group["_id"]: group["sum"].to_decimal() async for group in groups} == books.totals
+async def _producers(work: Load) -> None:
+    if not work.crowd.producers:
+        return
+    async with UsageProducer(work.amqp_url, patience=5) as usage, asyncio.TaskGroup() as tasks:
+        for _ in range(work.crowd.producers):
+            tasks.create_task(work.until_stopped(lambda: _record(usage, work.books, work.draw(Way.PRODUCER))))
+
+
+async def _record(usage: UsageProducer, books: Books, record: Numbered) -> None:
+    given = record.to_record()
+    while True:
+        try:
+            await usage.record(
+                books.project,
+                given["email"],
+                record.metric,
+                record.quantity,
+                idempotency_key=record.key,
+                timestamp=record.timestamp,
+                properties=record.properties,
+            )
+        except Unacceptable:
+            assert record.is_bad
+            return books.refuse(record)
+        except (BrokerUnavailable, Refused, NotConfirmed):
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return books.confirm(record)

@@ -1,9 +1,14 @@
 """Ingest with worker, the real two, on a real broker with a real database."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
 
 from tests.support.processes import Process
 
@@ -21,24 +26,32 @@ class Site:
     directory: Path
     ingest_settings: dict[str, str] = field(default_factory=dict)
     worker_settings: dict[str, str] = field(default_factory=dict)
+    launcher: tuple[str, ...] = ()
+    """The module that starts the processes, with its arguments, instead of their own."""
 
     def ingest(self, name: str = "ingest", **settings: str) -> Process:
         """An ingest process on a free port, not yet started; settings are named without their prefix, lower case."""
-        return Process("ingest", self._environment("INGEST", self.ingest_settings, settings), self._log(name))
+        environment = self._environment("INGEST", self.ingest_settings, settings)
+        return Process("ingest", environment, self._log(name), launcher=self.launcher)
 
     def worker(self, name: str = "worker", **settings: str) -> Process:
         """A worker process, not yet started."""
+        return Process("worker", self._of_worker(settings), self._log(name), launcher=self.launcher)
+
+    def audit(self, name: str = "audit", *, wait: float = 10) -> Process:
+        """The command that checks the books, not yet started; messages may be under way for `wait` seconds."""
+        return Process("worker", self._of_worker({}), self._log(name), arguments=("audit", "--wait", f"{wait:g}"))
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def _of_worker(self, settings: dict[str, str]) -> dict[str, str]:
         defaults = {"mongodb_uri": self.mongodb_uri, "mongodb_database": self.database, "log_level": "DEBUG"}
-        return Process(
-            "worker", self._environment("WORKER", {**defaults, **self.worker_settings}, settings), self._log(name)
-        )
+        return self._environment("WORKER", {**defaults, **self.worker_settings}, settings)
 
     def _environment(self, prefix: str, defaults: dict[str, str], settings: dict[str, str]) -> dict[str, str]:
         shared = {"amqp_url": self.amqp_url, "admin_port": "0", "host": "127.0.0.1", "port": "0"}
         return {f"{prefix}_{name.upper()}": value for name, value in {**shared, **defaults, **settings}.items()}
-
-    def _log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
 
 
 @dataclass
@@ -87,3 +100,11 @@ async def running_pair(site: Site) -> AsyncIterator[Pair]:
     finally:
         await pair.ingest.close()
         await pair.worker.close()
+        await end_transactions(site.mongodb_uri)
+
+
+async def end_transactions(uri: str) -> None:
+    """End those that killed workers left open: whoever drops the database would wait for them, a minute or more."""
+    async with AsyncMongoClient[dict[str, Any]](uri, timeoutMS=2000) as client:
+        with contextlib.suppress(PyMongoError):  # it is away, and with it every transaction
+            await client.admin.command("killAllSessions", [])

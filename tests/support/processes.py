@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -16,11 +16,21 @@ ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """`python -m <module>` with its own environment and a log file."""
+    """`python -m <module>` with its own environment and a log file; perhaps started by another module."""
 
-    def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        module: str,
+        environment: Mapping[str, str],
+        log: Path,
+        *,
+        arguments: Sequence[str] = (),
+        launcher: Sequence[str] = (),
+    ) -> None:
         self.module = module
         self.log = log
+        self._arguments = arguments
+        self._launcher = launcher
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
 
@@ -30,7 +40,7 @@ class Process:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-W", "error", "-m", self.module),
+                *("-W", "error", "-m", *self._launcher, self.module, *self._arguments),
                 cwd=ROOT,
                 env={**kept, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
@@ -69,9 +79,13 @@ class Process:
 
     async def wait(self, *, seconds: float = 40) -> int:
         """Its exit code."""
-        assert self._process is not None
         async with asyncio.timeout(seconds):
-            return await self._process.wait()
+            return await self.ended()
+
+    async def ended(self) -> int:
+        """Its exit code, whenever that may be."""
+        assert self._process is not None
+        return await self._process.wait()
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
