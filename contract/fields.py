@@ -55,7 +55,7 @@ _EMAIL = (
 PROPERTIES_LIMIT: Final = 50
 _PROPERTY_NAME = re.compile(r"[^.$\x00]{1,40}")
 _PROPERTY_TEXT_LIMIT = 500
-_INT64 = range(-(2**63), 2**63)
+_INT64 = (-(2**63), 2**63 - 1)
 
 # For patterns in JSON Schema, which have no categories: what is trimmed, category Cc, and what else does not print
 # (of the rarer format characters and the unassigned code points only the validator knows).
@@ -164,7 +164,7 @@ def _property_value(value: object) -> PropertyValue:
         if len(value) > _PROPERTY_TEXT_LIMIT:
             raise ValueError
         return value
-    if isinstance(value, bool) or (isinstance(value, int) and value in _INT64):
+    if isinstance(value, bool) or (isinstance(value, int) and _INT64[0] <= value <= _INT64[1]):
         return value
     if isinstance(value, Decimal):
         number = parse_quantity(value)

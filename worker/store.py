@@ -173,8 +173,6 @@ class Store:
     async def _after_conflict(self, trouble: _Trouble, exc: WriteConflict) -> float:
         if isinstance(exc, TotalsConflict):
             self._slot = draw_slot()
-        self._session = asyncio.Lock()
-        """There is one session, which holds one transaction at a time."""
         trouble.failures += 1
         now = self._clock()
         if trouble.conflict_since is None:
