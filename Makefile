@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCH := .venv-bench
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help run test coverage soak lint format pins clean
+.PHONY: help run test bench soak coverage lint format pins clean
 
 help:  ## show this list
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -17,6 +18,10 @@ run: $(STAMP)  ## start broker, database, ingest and worker on this machine, unt
 test: $(STAMP)  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
 	@$(BIN)/python -m devstack.install
 	$(BIN)/pytest $(ARGS)
+
+bench: $(BENCH)/installed  ## measure beside limits and peers, ten minutes; parts with ARGS="taking --rounds 1"
+	@$(BENCH)/bin/python -m devstack.install
+	$(BENCH)/bin/python -m bench $(ARGS)
 
 coverage: $(STAMP)  ## run all tests and show which lines and branches they miss
 	@$(BIN)/python -m devstack.install
@@ -47,9 +52,10 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-
 pins: $(STAMP)  ## bring the pins up to pyproject.toml; also to the newest versions with ARGS=--upgrade
 	$(COMPILE) --group dev $(ARGS) --output-file requirements-dev.txt
 	$(COMPILE) --constraint requirements-dev.txt $(ARGS) --output-file requirements.txt
+	$(COMPILE) --group bench --constraint requirements-dev.txt $(ARGS) --output-file requirements-bench.txt
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) dist .*_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(BENCH) bench/peers/node/node_modules dist .*_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --no-deps: what the pins forget stays missing, which lint finds, and does not come in at any version.
@@ -60,6 +66,15 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The peers have an environment of their own: the product is tested without what they bring. Node's is left out where
+# there is no npm.
+$(BENCH)/installed: $(STAMP) requirements-bench.txt bench/peers/node/package.json
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-bench.txt
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	command -v npm >/dev/null && npm install --silent --no-package-lock --prefix bench/peers/node || true
 	@touch $@
 
 # Debian and Ubuntu keep ensurepip in a package of its own.
