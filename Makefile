@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How many files of tests run at once, each on a broker and a database of its own; most of the time they wait.
+JOBS ?= 2
 STAMP := $(VENV)/installed
 BENCH := .venv-bench
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
@@ -17,7 +19,7 @@ run: $(STAMP)  ## start broker, database, ingest and worker on this machine, unt
 
 test: $(STAMP)  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
 	@$(BIN)/python -m devstack.install
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 bench: $(BENCH)/installed  ## measure beside limits and peers, ten minutes; parts with ARGS="taking --rounds 1"
 	@$(BENCH)/bin/python -m devstack.install
