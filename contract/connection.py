@@ -133,8 +133,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (AMQPError, OSError, EOFError, RuntimeError, StopAsyncIteration) as exc:
-        # ChannelInvalidStateError is a RuntimeError; TimeoutError is an OSError; a connection that ends in the middle of
-        # the handshake is a StopAsyncIteration.
+        # ChannelInvalidStateError is a RuntimeError; TimeoutError is an OSError; a connection that ends during the
+        # handshake is a StopAsyncIteration.
         raise BrokerUnavailable(f"the broker is unavailable: {exc!r}") from exc
     except asyncio.CancelledError as exc:
         # The driver ends the waits of a stuck connection with CancelledError, though nobody cancelled us.
