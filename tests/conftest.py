@@ -13,6 +13,8 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from devstack import Devstack
+from devstack.proxy import Proxy
+from tests.support.deployment import proxy_of
 from tests.support.pair import Pair, Site, running_pair
 from tests.support.queue import Queue
 
@@ -34,6 +36,14 @@ async def queue(stack: Devstack) -> Queue:
     queue = Queue(url)
     await queue.reset()
     return queue
+
+
+@pytest.fixture
+async def proxy(stack: Devstack, queue: Queue) -> AsyncIterator[Proxy]:
+    """A way to the broker that can be broken."""
+    del queue  # asked for only to be empty
+    async with proxy_of(stack.broker.url) as proxy:
+        yield proxy
 
 
 @pytest.fixture

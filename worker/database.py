@@ -121,13 +121,10 @@ class Snapshot:
         self._database = database
         self._session = session
 
-    async def find(
-        self, collection: str, query: Document, fields: Document | None = None, *, sort: str | None = None
-    ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the documents of a collection that match, perhaps with some fields only, perhaps sorted by one."""
-        cursor = self._database[collection].find(query, fields, session=self._session, allow_disk_use=True)
+    async def find(self, collection: str, query: Document) -> AsyncIterator[dict[str, Any]]:
+        """Yield the documents of a collection that match."""
         with translated():
-            async for document in cursor.sort(sort, 1) if sort else cursor:
+            async for document in self._database[collection].find(query, session=self._session):
                 yield document
 
     async def batches(

@@ -166,16 +166,6 @@ async def test_in_an_alarm_the_worker_goes_on_storing_and_parks_what_it_must_whe
     assert (sum(row["rejected"] for row in entries), sum(row["stored"] for row in entries)) == (3, 300)
 
 
-@pytest.fixture
-async def proxy(stack: Devstack, queue: Queue) -> AsyncIterator[Proxy]:
-    del queue  # asked for only to be empty
-    broker = URL(stack.broker.url)
-    assert broker.host is not None
-    assert broker.port is not None
-    async with Proxy(broker.host, broker.port) as proxy:
-        yield proxy
-
-
 @pytest.mark.parametrize("fault", ["half-open", "cut", "frozen"])
 async def test_a_worker_whose_broker_falls_silent_notices_and_comes_back(
     fault: str, site: Site, stack: Devstack, database: Database, queue: Queue, proxy: Proxy

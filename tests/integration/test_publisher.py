@@ -27,16 +27,6 @@ AT_ONCE = 0.05
 """Seconds."""
 
 
-@pytest.fixture
-async def proxy(stack: Devstack, queue: Queue) -> AsyncIterator[Proxy]:
-    del queue  # asked for only to be empty
-    broker = URL(stack.broker.url)
-    assert broker.host is not None
-    assert broker.port is not None
-    async with Proxy(broker.host, broker.port) as proxy:
-        yield proxy
-
-
 def through(proxy: Proxy, stack: Devstack) -> str:
     """The broker's URL by way of the proxy."""
     return str(URL(stack.broker.url).with_host("127.0.0.1").with_port(proxy.port))

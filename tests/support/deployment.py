@@ -43,9 +43,9 @@ async def deployed(stack: Devstack, site: Site, *, workers: int = 2) -> AsyncIte
     """Run it for the length of a block; all of it works when the block begins."""
     async with AsyncExitStack() as block:
         block.push_async_callback(end_transactions, site.mongodb_uri)
-        to_broker = await block.enter_async_context(_proxy(site.amqp_url))
-        worker_to_broker = await block.enter_async_context(_proxy(site.amqp_url))
-        worker_to_database = await block.enter_async_context(_proxy(site.mongodb_uri))
+        to_broker = await block.enter_async_context(proxy_of(site.amqp_url))
+        worker_to_broker = await block.enter_async_context(proxy_of(site.amqp_url))
+        worker_to_database = await block.enter_async_context(proxy_of(site.mongodb_uri))
         port = free_port()
         last = site.worker(
             f"worker-{workers}",
@@ -64,7 +64,8 @@ async def deployed(stack: Devstack, site: Site, *, workers: int = 2) -> AsyncIte
         )
 
 
-def _proxy(url: str) -> Proxy:
+def proxy_of(url: str) -> Proxy:
+    """A way to the service of this URL that can be broken; not yet open."""
     target = URL(url)
     assert target.host is not None
     assert target.port is not None
