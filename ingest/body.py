@@ -37,7 +37,7 @@ class BodyLimits:
     types: tuple[str, ...] = (JSON,)
 
 
-def check_head(request: web.Request, limits: BodyLimits) -> int:
+def check_head(request: web.BaseRequest, limits: BodyLimits) -> int:
     """Refuse by the headers alone what need not be read; return how many bytes to expect at the most.
 
     Raises UnsupportedMediaType, BodyTooLarge.
@@ -54,7 +54,7 @@ def check_head(request: web.Request, limits: BodyLimits) -> int:
     return length
 
 
-async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
+async def read_body(request: web.BaseRequest, limits: BodyLimits) -> bytes:
     """Read the body as it is sent, deflated or not; raises BodyTooLarge, BodyTimeout, BadEncoding."""
     stream = request.content
     try:
@@ -72,12 +72,12 @@ async def read_body(request: web.Request, limits: BodyLimits) -> bytes:
     return body
 
 
-def decode_body(request: web.Request, body: bytes, limits: BodyLimits) -> bytes:
+def decode_body(request: web.BaseRequest, body: bytes, limits: BodyLimits) -> bytes:
     """Undo the body's Content-Encoding; raises BodyTooLarge, BadEncoding."""
     return _inflate(body, limits) if _is_gzip(request) else body
 
 
-def _is_gzip(request: web.Request) -> bool:
+def _is_gzip(request: web.BaseRequest) -> bool:
     return request.headers.get("Content-Encoding", "identity").lower() == "gzip"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -18,6 +19,7 @@ from ingest.body import JSON, NDJSON, BodyLimits, UnsupportedMediaType, check_he
 from ingest.errors import ANSWERS, Unready, answer_to, error_response, request_id_of
 from ingest.limits import RateLimits
 from ingest.record import Receipt, Record, Window, parse_project_id
+from ingest.response import Success
 from ingest.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -47,8 +49,7 @@ class Publisher(Protocol):
         """Return when the events are confirmed; raises BrokerUnavailable, Refused, NotConfirmed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """A request that was read, from a caller who may record for its project."""
 
     receipt: Receipt
@@ -81,10 +82,10 @@ class Handlers:
     batch_records: int
     draining: bool = False
 
-    async def record_usage(self, request: web.Request) -> web.Response:
+    async def record_usage(self, request: web.BaseRequest, project: str) -> Success:
         """One record in, its event confirmed by the broker, 200."""
         with self.admission.admit(check_head(request, self.single.limits)):
-            received = await self._receive(request, self.single)
+            received = await self._receive(request, project, self.single)
             record = Record.parse(received.body)
             # A signed body's key is as good as the signed webhook-id; an unsigned header must not contradict it.
             is_signed = received.caller.default_key is not None
@@ -93,13 +94,13 @@ class Handlers:
             self._count(received, 1)
             await self.publisher.publish([event.to_wire()])
         self.vitals.accepted.inc()
-        return web.Response(body=RECORDED, content_type="application/json", headers={"Usage-Id": str(event.id)})
+        return Success(RECORDED, f"Usage-Id: {event.id}\r\n")
 
-    async def record_batch(self, request: web.Request) -> web.Response:
+    async def record_batch(self, request: web.BaseRequest, project: str) -> Success:
         """Many records in, the events of the good ones confirmed together, 200 with what is wrong with the others."""
         with self.admission.admit(check_head(request, self.batch.limits)):
             atomic = parse_atomic(request.query)
-            received = await self._receive(request, self.batch)
+            received = await self._receive(request, project, self.batch)
             ndjson = request.content_type == NDJSON
             if ndjson and received.caller.default_key is not None:
                 # The type is not signed: a signed single record, replayed here as one line, would count again.
@@ -113,18 +114,18 @@ class Handlers:
         self.vitals.accepted.inc(len(judged.events))
         for error in judged.errors.values():
             self.vitals.rejected.labels(answer_to(error).code).inc()
-        return web.Response(body=encode_json(_report(judged)), content_type="application/json")
+        return Success(encode_json(_report(judged)))
 
-    def identify(self, request: web.Request) -> tuple[str, Claim]:
-        """Decide by the head alone: for which project, and who claims to send it.
+    def identify(self, request: web.BaseRequest, project: str) -> tuple[str, Claim]:
+        """Decide by the head alone: for which project, named in the path, and who claims to send it.
 
         Raises InvalidRecord, Unauthorized, Forbidden.
         """
-        project_id = parse_project_id(request.match_info["projectId"])
+        project_id = parse_project_id(project)
         return project_id, self.credentials.access.check_headers(request.headers, project_id, datetime.now(UTC))
 
-    async def _receive(self, request: web.Request, operation: Operation) -> Received:
-        project_id, claim = self.identify(request)
+    async def _receive(self, request: web.BaseRequest, project: str, operation: Operation) -> Received:
+        project_id, claim = self.identify(request, project)
         header = idempotency.parse_header(request.headers.getall(idempotency.HEADER, ()), longest=operation.longest_key)
         body = await read_body(request, operation.limits)
         caller = claim.prove(body)  # as it was sent: nothing unproved is inflated
@@ -151,10 +152,14 @@ class Handlers:
 
     @web.middleware
     async def envelope(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Do as `answer` does with what the router has found."""
+        return await self.answer(request, handler(request))
+
+    async def answer(self, request: web.BaseRequest, answering: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         """Give every answer its request id, and every refusal its JSON body."""
         request_id = request_id_of(request.headers)
         try:
-            response = await handler(request)
+            response = await answering
         except ConnectionError:
             raise  # nobody listens
         except web.HTTPException as exc:
@@ -167,7 +172,10 @@ class Handlers:
             log.exception("bug", request_id=request_id)
             self._count_refusal(exc)
             response = error_response(exc, path=request.raw_path, request_id=request_id)
-        response.headers["X-Request-Id"] = request_id
+        if isinstance(response, Success):
+            response.add("X-Request-Id", request_id)
+        else:
+            response.headers["X-Request-Id"] = request_id
         if self.draining:
             response.force_close()
         return response

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -272,6 +273,35 @@ async def test_no_answer_quotes_a_credential(ingest: Ingest) -> None:
 async def test_a_host_is_not_needed_by_an_old_client(ingest: Ingest) -> None:
     request = f"POST {USAGE_PATH} HTTP/1.0\r\n{JSON}\r\nContent-Length: {len(RECORD)}\r\n\r\n".encode() + RECORD
     assert_recorded(await ingest.send(request))
+
+
+@pytest.mark.parametrize("path", [USAGE_PATH, USAGE_PATH + "?", USAGE_PATH.replace("_", "%5F")])
+@pytest.mark.parametrize(
+    ("version", "asked", "told", "stays"),
+    [
+        ("1.1", "", None, True),
+        ("1.1", "Connection: close\r\n", "close", False),
+        ("1.0", "", "close", False),
+        ("1.0", "Connection: keep-alive\r\n", "keep-alive", True),
+    ],
+)
+async def test_the_usual_path_and_other_spellings_are_answered_alike(
+    ingest: Ingest, path: str, version: str, asked: str, told: str | None, *, stays: bool
+) -> None:
+    request = f"POST {path} HTTP/{version}\r\nHost: x\r\n{JSON}\r\n{asked}Content-Length: {len(RECORD)}\r\n\r\n"
+    async with asyncio.timeout(15), raw(ingest.port) as connection:
+        await connection.write(request.encode() + RECORD)
+        answer = await connection.answer()
+        assert_recorded(answer)
+        connected = {"connection"} if told else set()
+        assert set(answer.headers) == {"content-type", "content-length", "date", "usage-id", "x-request-id"} | connected
+        assert answer.headers.get("connection") == told
+        assert parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC) < timedelta(seconds=10)
+        if stays:
+            await connection.write(request.encode() + RECORD)
+            assert_recorded(await connection.answer())
+        else:
+            assert await connection.ended()
 
 
 @pytest.mark.parametrize(
