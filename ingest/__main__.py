@@ -16,6 +16,7 @@ from ingest.credentials import Credentials
 from ingest.settings import Settings
 from ingest.vitals import Vitals
 from runtime.admin import serve_admin
+from runtime.memory import settle_in
 from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
@@ -57,6 +58,7 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
         listening(settings, handlers),
         announcing(supervisor, handlers.unready),
     ):
+        settle_in()
         await stop.wait()
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from contract.connection import BrokerMisconfigured
 from runtime.admin import serve_admin
+from runtime.memory import settle_in
 from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
@@ -58,6 +59,7 @@ async def _consume(settings: Settings, database: Database, supervisor: Superviso
     )
     async with admin, announcing(supervisor, unready):
         if await _prepare(database, supervisor, stop):
+            settle_in()
             await consumer.run(stop)
 
 
