@@ -1,7 +1,7 @@
 """A usage event: its identity, its bytes on the queue."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -10,6 +10,7 @@ from uuid import UUID, uuid5
 
 import jiter
 import msgspec
+from msgspec import structs
 from pydantic import ValidationError
 
 from contract.fields import (
@@ -77,11 +78,13 @@ class Unacceptable(ValueError):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class UsageEvent:
+class UsageEvent(msgspec.Struct, frozen=True, gc=False):
     """A record that was accepted: it has an id, for ever.
 
     `timestamp` is None when the sender gave none; the usage then counts at `received_at`.
+
+    Events are made by the thousand: a struct is made ten times faster than a dataclass, and this one holds nothing that
+    could refer back to it, so the garbage collector need not look at it.
     """
 
     id: UUID
@@ -119,9 +122,9 @@ class UsageEvent:
         event it counts as either.
         """
         if first.timestamp is None and self.timestamp == first.received_at:
-            return replace(self, timestamp=None).content == first.content
+            return structs.replace(self, timestamp=None).content == first.content
         if self.timestamp is None and first.timestamp == self.received_at:
-            return self.content == replace(first, timestamp=None).content
+            return self.content == structs.replace(first, timestamp=None).content
         return self.content == first.content
 
     @property
@@ -160,7 +163,7 @@ class UsageEvent:
     def to_wire(self) -> bytes:
         """One JSON object in the queue's format; the quantity is a string, so that no reader rounds it."""
         item: dict[str, Any] = {
-            "id": str(self.id),
+            "id": self.id,
             "projectId": self.project_id,
             "email": self.email,
             "metric": self.metric,

@@ -87,6 +87,9 @@ def parse_quantity(value: object) -> Decimal:
         if _PLAIN_QUANTITY.fullmatch(value):
             return Decimal(value) or _ZERO
         value = _parse_number_text(value)
+    elif type(value) is Decimal:
+        if _PLAIN_QUANTITY.fullmatch(str(value)):
+            return value or _ZERO
     elif type(value) is int:
         value = Decimal(value)
     if not isinstance(value, Decimal) or not value.is_finite() or not -QUANTITY_LIMIT < value < QUANTITY_LIMIT:
@@ -141,6 +144,8 @@ def truncate(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
+# Many events are received in one millisecond.
+@lru_cache(maxsize=64)
 def format_timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as it stands in messages and answers."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

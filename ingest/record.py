@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Self
 
+import msgspec
 import uuid_utils.compat as uuid_utils
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,8 +47,7 @@ def parse_project_id(text: str) -> str:
         raise InvalidRecord({"projectId": RULES["projectId"]}) from exc
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True):
     """The circumstances under which records were received: for which project, when, from whom."""
 
     project_id: str
@@ -56,8 +56,7 @@ class Receipt:
     authenticated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What a client sent, with every field checked by itself."""
 
     fields: Fields

@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal, localcontext
 from typing import Any
@@ -11,6 +10,7 @@ from bson import CodecOptions, Decimal128, Int64, ObjectId
 from bson.binary import UuidRepresentation
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contract.event import Source, UsageEvent, parse_json
 from contract.fields import QUANTITY_DECIMALS, QUANTITY_LIMIT, PropertyValue, parse_quantity

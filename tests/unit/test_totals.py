@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -6,6 +5,7 @@ from uuid import UUID
 from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from contract.event import Source, UsageEvent
 from worker.totals import SLOTS, draw_slot, to_additions, totals_of
