@@ -45,6 +45,7 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
     )
     handlers = create_handlers(settings, publisher, credentials, vitals)
     admin = serve_admin(
+        settings.admin_host,
         settings.admin_port,
         explicit="admin_port" in settings.model_fields_set,
         unready=handlers.unready,

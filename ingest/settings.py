@@ -23,7 +23,7 @@ class Settings(ProcessSettings):
     reuse_port: bool = Field(
         default=False, description="`true`: several processes listen on one port, and the kernel deals out connections."
     )
-    admin_port: Port = Field(9101, description="The port on 127.0.0.1 for `/healthz`, `/readyz` and `/metrics`.")
+    admin_port: Port = Field(9101, description="The admin port, for `/healthz`, `/readyz` and `/metrics`.")
 
     auth: AuthModes = Field(
         Modes(open=True), description="Who may record: `open`, `api-key`, `signature`, or several in a comma list."

@@ -1,9 +1,8 @@
-"""The port that only this machine sees, for whoever asks whether the process works."""
+"""The port for whoever asks whether the process works: as a rule, only this machine sees it."""
 
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 import structlog
 from aiohttp import web
@@ -15,20 +14,18 @@ from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
 
-HOST: Final = "127.0.0.1"
-
 Unready = Callable[[], Awaitable[dict[str, str]]]
 """Names each dependency that is down, and says how; empty when the process can work."""
 
 
 @asynccontextmanager
 async def serve_admin(
-    port: int, *, explicit: bool, unready: Unready, registry: CollectorRegistry
+    host: str, port: int, *, explicit: bool, unready: Unready, registry: CollectorRegistry
 ) -> AsyncIterator[int]:
-    """Serve `/healthz`, `/readyz` and `/metrics` on 127.0.0.1 and yield the port.
+    """Serve `/healthz`, `/readyz` and `/metrics` and yield the port.
 
     A port that nobody asked for and that is busy is replaced by a free one; one that was set explicitly is
-    Misconfigured.
+    Misconfigured, as is a host that is none of this machine's.
     """
     app = web.Application()
     app.router.add_get("/healthz", _healthz)
@@ -37,18 +34,18 @@ async def serve_admin(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        yield await _listen(runner, port, explicit=explicit)
+        yield await _listen(runner, host, port, explicit=explicit)
     finally:
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, port: int, *, explicit: bool) -> int:
+async def _listen(runner: web.AppRunner, host: str, port: int, *, explicit: bool) -> int:
     try:
-        await web.TCPSite(runner, HOST, port).start()
+        await web.TCPSite(runner, host, port).start()
     except OSError as exc:
         if exc.errno != errno.EADDRINUSE or explicit:
-            raise Misconfigured(f"the admin port {port} cannot be used: {exc.strerror}") from exc
-        await web.TCPSite(runner, HOST, 0).start()
+            raise Misconfigured(f"the admin port {host}:{port} cannot be used: {exc.strerror}") from exc
+        await web.TCPSite(runner, host, 0).start()
     listening = int(runner.addresses[0][1])
     log.info("admin port", port=listening)
     return listening

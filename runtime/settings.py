@@ -29,6 +29,10 @@ class ProcessSettings(BaseSettings):
     amqp_url: AmqpUrl = Field("amqp://guest:guest@127.0.0.1:5672/", description="The broker.")
     log_level: LogLevel = Field("INFO", description="What is logged, from DEBUG to ERROR.")
     drain_timeout: Seconds = Field(30.0, description="Seconds from SIGTERM to a stop by force, exit code 75.")
+    admin_host: str = Field(
+        "127.0.0.1",
+        description="The address of the admin port; `0.0.0.0` where it is asked from outside a container.",
+    )
 
 
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)

@@ -52,6 +52,7 @@ async def _consume(settings: Settings, database: Database, supervisor: Superviso
     supervisor.describe = partial(_describe, store, consumer)
     unready = partial(_unready, database, consumer)
     admin = serve_admin(
+        settings.admin_host,
         settings.admin_port,
         explicit="admin_port" in settings.model_fields_set,
         unready=unready,

@@ -28,7 +28,7 @@ class Settings(ProcessSettings):
     mongodb_timeout: Seconds = Field(
         5.0, description="Seconds after which an operation counts as failed and is repeated."
     )
-    admin_port: Port = Field(9102, description="The port on 127.0.0.1 for `/healthz`, `/readyz` and `/metrics`.")
+    admin_port: Port = Field(9102, description="The admin port, for `/healthz`, `/readyz` and `/metrics`.")
 
     batch_events: int = Field(5000, gt=0, le=100_000, description="Events written in one transaction, at the most.")
     batch_bytes: int = Field(8 * 1024 * 1024, gt=0, description="Bytes of messages in one batch, at the most.")

@@ -119,6 +119,25 @@ async def test_an_admin_port_that_nobody_asked_for_makes_way(
 
 
 @pytest.mark.parametrize("module", ["ingest", "worker"])
+async def test_the_admin_port_listens_only_where_it_is_told(
+    site: Site, module: str, http: aiohttp.ClientSession
+) -> None:
+    async with running(process_of(site, module, admin_host="127.0.0.2")) as process:
+        port = (await process.logged(r'"port": (\d+), "event": "admin port"'))[1]
+        async with http.get(f"http://127.0.0.2:{port}/healthz") as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await http.get(f"http://127.0.0.1:{port}/healthz")
+        assert await process.stop() == 0
+
+
+@pytest.mark.parametrize("module", ["ingest", "worker"])
+async def test_an_admin_address_of_another_machine_is_refused(site: Site, module: str) -> None:
+    sentence = await refusal(process_of(site, module, admin_host="192.0.2.1"))
+    assert "admin port 192.0.2.1:" in sentence
+
+
+@pytest.mark.parametrize("module", ["ingest", "worker"])
 async def test_a_password_that_the_broker_refuses_is_said(site: Site, module: str) -> None:
     url = URL(site.amqp_url).with_password(PASSWORD)
     [sentence] = await refusals(site, module, "amqp_url", [str(url)])

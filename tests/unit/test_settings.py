@@ -125,7 +125,13 @@ def test_a_wrong_variable_gives_one_sentence_that_names_it_and_not_its_value(
 
 
 def test_every_knob_that_has_a_rule_is_among_those_tested_above() -> None:
-    free = {"INGEST_HOST", "INGEST_API_KEYS_FILE", "INGEST_SIGNING_SECRETS_FILE"}
+    free = {
+        "INGEST_HOST",
+        "INGEST_ADMIN_HOST",
+        "WORKER_ADMIN_HOST",
+        "INGEST_API_KEYS_FILE",
+        "INGEST_SIGNING_SECRETS_FILE",
+    }
     tested = {str(parameters.values[1]) for parameters in WRONG}
     for settings, prefix in ((IngestSettings, "INGEST_"), (WorkerSettings, "WORKER_")):
         knobs = {f"{prefix}{name.upper()}" for name in settings.model_fields}
