@@ -36,12 +36,13 @@ soak: $(STAMP)  ## kill for hours, in slices that can be run on different days; 
 	@$(BIN)/python -m devstack.install
 	$(BIN)/python -m tests.faults.soak $(ARGS)
 
-lint: $(STAMP)  ## check style, types, imports between packages, compose.yaml and the pins
+lint: $(STAMP)  ## check style, types, imports between packages, what is deployed, and the pins
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 	$(BIN)/uv pip install --quiet --dry-run --no-index --python $(BIN)/python -r pyproject.toml --all-extras --group dev
 
