@@ -80,6 +80,9 @@ ANSWERS: Final[Mapping[type[Exception], Answer]] = {
 
 _BUG: Final = Answer(500, "INTERNAL_ERROR", close=True)
 
+CODES: Final = tuple(dict.fromkeys(answer.code for answer in (*ANSWERS.values(), _BUG)))
+"""Every code that a client may be answered with."""
+
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contract.publisher import Observer
-from runtime.metrics import EVENTS, SECONDS
+from ingest.errors import CODES
+from runtime.metrics import EVENTS, SECONDS, from_zero
 
 
 class Vitals(Observer):
@@ -21,6 +22,7 @@ class Vitals(Observer):
         self.refused = Counter(
             "usage_requests_refused", "Requests that were answered with an error, by code.", ["code"], registry=registry
         )
+        from_zero(self.refused, CODES)
         self.shed = Counter(
             "usage_requests_shed", "Requests answered with 503 for the bytes that were waiting.", registry=registry
         )

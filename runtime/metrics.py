@@ -1,8 +1,9 @@
 """The numbers of a process, in Prometheus' format."""
 
+from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -18,6 +19,15 @@ def new_registry() -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+def from_zero(counter: Counter, values: Iterable[str]) -> None:
+    """Show a counter with one label for each of these values before there is anything to count.
+
+    A monitor sees an increase only from a number it has read: else the first of each kind would go unnoticed.
+    """
+    for value in values:
+        counter.labels(value)
 
 
 def expose(registry: CollectorRegistry) -> bytes:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from contract.event import Rejected
-from runtime.metrics import EVENTS, SECONDS
+from contract.event import BROKERS_REASONS, Reason, Rejected
+from runtime.metrics import EVENTS, SECONDS, from_zero
 from worker.ledger import Entry
 from worker.plan import Outcome
 
@@ -32,6 +32,7 @@ class Vitals:
         self._dead_letters = Counter(
             "usage_dead_letters", "Dead letters that were parked, by reason.", ["reason"], registry=registry
         )
+        from_zero(self._dead_letters, [reason.value for reason in Reason if reason not in BROKERS_REASONS])
         self._batch_events = Histogram("usage_batch_events", "Events in one batch.", buckets=EVENTS, registry=registry)
         self._batch_seconds = Histogram(
             "usage_batch_seconds",
@@ -48,6 +49,7 @@ class Vitals:
         self.attempts_failed = Counter(
             "usage_attempts_failed", "Transactions that have to be repeated, by cause.", ["cause"], registry=registry
         )
+        from_zero(self.attempts_failed, ["conflict", "outage"])
         self.orphans_killed = Counter(
             "usage_orphaned_transactions_killed", "Transactions of dead workers that were ended.", registry=registry
         )

@@ -13,6 +13,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 import ingest.vitals
 import worker.vitals
+from contract.event import BROKERS_REASONS, Reason
+from ingest.errors import CODES
 from tests.support.pair import EXAMPLE, Pair
 from tests.support.processes import Process
 from tests.support.queue import Queue
@@ -94,6 +96,13 @@ async def test_what_happens_can_be_read_from_the_numbers_of_both(
     assert told["usage_sessions_total"] == 1
     assert told["usage_prefetch"] >= 20
     assert (told["usage_broker_ready"], told["usage_database_ready"], told["usage_breaker_open"]) == (1, 1, 0)
+
+
+def test_the_first_of_each_kind_is_an_increase_that_can_be_seen() -> None:
+    for code in CODES:
+        assert INGEST.get_sample_value("usage_requests_refused_total", {"code": code}) == 0
+    for reason in set(Reason) - BROKERS_REASONS:
+        assert WORKER.get_sample_value("usage_dead_letters_total", {"reason": reason.value}) == 0
 
 
 @pytest.mark.parametrize("registry", [INGEST, WORKER], ids=["ingest", "worker"])
