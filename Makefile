@@ -17,7 +17,7 @@ run: $(STAMP)  ## start broker, database, ingest and worker on this machine, unt
 	@$(BIN)/python -m devstack.install
 	@$(BIN)/python -m devstack
 
-test: $(STAMP)  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
+test: $(STAMP) $(BIN)/promtool  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
 	@$(BIN)/python -m devstack.install
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
@@ -25,7 +25,7 @@ bench: $(BENCH)/installed  ## measure beside limits and peers, ten minutes; part
 	@$(BENCH)/bin/python -m devstack.install
 	$(BENCH)/bin/python -m bench $(ARGS)
 
-coverage: $(STAMP)  ## run all tests and show which lines and branches they miss
+coverage: $(STAMP) $(BIN)/promtool  ## run all tests and show which lines and branches they miss
 	@$(BIN)/python -m devstack.install
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
@@ -70,6 +70,14 @@ $(STAMP): pyproject.toml requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Prometheus' own judge of alert rules, from Debian's package: unpacked, for when installed it starts a server. Where
+# there is no apt, its tests are skipped, unless CI is set.
+PACKAGE = apt-get -q download prometheus
+$(BIN)/promtool: | $(STAMP)
+	cd $(VENV) && { $(PACKAGE) || { $(SUDO) apt-get -q update && $(PACKAGE); } } >/dev/null 2>&1 \
+	    && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 -C bin ./usr/bin/promtool || true
+	rm -f $(VENV)/prometheus_*.deb
 
 # The peers have an environment of their own: the product is tested without what they bring. Node's is left out where
 # there is no npm.
