@@ -13,7 +13,7 @@ from contract.connection import BrokerUnavailable
 from contract.event import NotJson
 from contract.fields import RULES, Fields, ProjectId, json_schema
 from contract.publisher import NotConfirmed, Refused
-from ingest import idempotency
+from ingest import idempotency, openapi_examples
 from ingest.admission import Overloaded
 from ingest.auth import Forbidden, Modes
 from ingest.batch import BatchTooLarge
@@ -21,6 +21,7 @@ from ingest.body import JSON, NDJSON, BadEncoding, BodyLimits, BodyTimeout, Body
 from ingest.errors import ANSWERS, REQUEST_ID, HeadTimeout, MalformedRequest, Unready
 from ingest.handlers import RECORDED, Operation
 from ingest.limits import RateLimited
+from ingest.openapi_examples import RECORD, RECORD_ONCE, named
 from ingest.record import InvalidRecord
 from ingest.signatures import SIGNATURE_HEADERS
 from ingest.unauthorized import Unauthorized
@@ -49,9 +50,7 @@ _HEADERS_BESIDE: Final[Mapping[type[Exception], tuple[str, ...]]] = {
     web.HTTPMethodNotAllowed: ("Allow",),
 }
 
-_EXAMPLE: Final = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
-_EXAMPLE_ONCE: Final = {**_EXAMPLE, "idempotencyKey": "order-42"}
-_EXAMPLE_PROJECT: Final = "proj_nCBo0AB7UWpj"
+_RECORDED: Final[Object] = json.loads(RECORDED)
 
 REQUEST_ID_PATTERN: Final = f"^{REQUEST_ID.pattern}$"
 
@@ -70,10 +69,10 @@ def document(single: Operation, batch: Operation, batch_records: int, modes: Mod
         "paths": {
             USAGE_PATH: {"parameters": _PROJECT, "post": _record_usage(single, modes)},
             BATCH_PATH: {"parameters": _PROJECT, "post": _record_batch(batch, batch_records, modes)},
-            "/healthz": {"get": _status("healthz", "Whether this process answers.", "ok")},
-            "/readyz": {"get": _status("readyz", "Whether the broker confirms.", "ready", Unready)},
-            "/openapi.json": {"get": _described("openapi", "This document.")},
-            "/asyncapi.json": {"get": _described("asyncapi", "The queue contract, as an AsyncAPI document.")},
+            **_status("/healthz", "Whether this process answers.", "ok"),
+            **_status("/readyz", "Whether the broker confirms.", "ready", Unready),
+            **_described("/openapi.json", "This document."),
+            **_described("/asyncapi.json", "The queue contract, as an AsyncAPI document."),
         },
         "components": {
             "schemas": {"Record": json_schema(Fields), "Error": _ERROR, "BatchReport": _BATCH_REPORT},
@@ -84,7 +83,7 @@ def document(single: Operation, batch: Operation, batch_records: int, modes: Mod
 
 
 def _record_usage(single: Operation, modes: Modes) -> Object:
-    contents = {JSON: {"schema": _ref("schemas", "Record"), "examples": _examples(_EXAMPLE, _EXAMPLE_ONCE)}}
+    contents = {JSON: {"schema": _ref("schemas", "Record"), "examples": named(RECORD, RECORD_ONCE)}}
     return {
         "operationId": "recordUsage",
         "summary": "Record the usage of one customer.",
@@ -93,20 +92,20 @@ def _record_usage(single: Operation, modes: Modes) -> Object:
         "parameters": _request_headers(single.longest_key),
         "requestBody": _request_body(single.limits, contents),
         "responses": {
-            "200": _success("On disk, and counted once.", _exactly(json.loads(RECORDED)), "Usage-Id"),
-            **_refusals(_RECORDING),
+            "200": _success("On disk, and counted once.", _exactly(_RECORDED), "Usage-Id", examples=named(_RECORDED)),
+            **_refusals(_RECORDING, USAGE_PATH),
         },
     }
 
 
 def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
     array = {"type": "array", "minItems": 1, "maxItems": records, "items": _ref("schemas", "Record")}
-    lines = "".join(json.dumps(record) + "\n" for record in (_EXAMPLE, _EXAMPLE_ONCE))
+    lines = "".join(json.dumps(record) + "\n" for record in (RECORD, RECORD_ONCE))
     contents = {
-        JSON: {"schema": _closed({"events": array}), "examples": _examples({"events": [_EXAMPLE, _EXAMPLE_ONCE]})},
+        JSON: {"schema": _closed({"events": array}), "examples": named({"events": [RECORD, RECORD_ONCE]})},
         NDJSON: {
             "schema": {"type": "string", "description": f"1 to {records} records, one on each line."},
-            "examples": _examples(lines),
+            "examples": named(lines),
         },
     }
     return {
@@ -118,47 +117,52 @@ def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
         "parameters": [_ATOMIC, *_request_headers(batch.longest_key)],
         "requestBody": _request_body(batch.limits, contents),
         "responses": {
-            "200": _success("The accepted records are on disk.", _ref("schemas", "BatchReport")),
-            **_refusals((*_RECORDING, BatchTooLarge)),
+            "200": _success(
+                "The accepted records are on disk.",
+                _ref("schemas", "BatchReport"),
+                examples=named(openapi_examples.BATCH_REPORT),
+            ),
+            **_refusals((*_RECORDING, BatchTooLarge), BATCH_PATH),
         },
     }
 
 
-def _status(operation_id: str, summary: str, word: str, *raised: type[Exception]) -> Object:
-    answer = _exactly({"status": word})
-    return _get(operation_id, summary, _success(summary, answer), raised)
+def _status(path: str, summary: str, word: str, *raised: type[Exception]) -> Object:
+    return _get(path, summary, _exactly({"status": word}), raised)
 
 
-def _described(operation_id: str, summary: str) -> Object:
-    return _get(operation_id, summary, _success(summary, {"type": "object"}), ())
+def _described(path: str, summary: str) -> Object:
+    return _get(path, summary, {"type": "object"}, ())
 
 
-def _get(operation_id: str, summary: str, success: Object, raised: Iterable[type[Exception]]) -> Object:
-    return {
-        "operationId": operation_id,
+def _get(path: str, summary: str, schema: Object, raised: Iterable[type[Exception]]) -> Object:
+    operation = {
+        "operationId": path[1:].removesuffix(".json"),
         "summary": summary,
         "security": [],
-        "responses": {"200": success, **_refusals((*_AT_THE_DOOR, *raised))},
+        "responses": {"200": _success(summary, schema), **_refusals((*_AT_THE_DOOR, *raised), path)},
     }
+    return {path: {"get": operation}}
 
 
-def _success(description: str, schema: Object, *headers: str) -> Object:
-    return _response(description, schema, ("X-Request-Id", *headers))
+def _success(description: str, schema: Object, *headers: str, **beside: Object) -> Object:
+    return _response(description, schema, ("X-Request-Id", *headers), **beside)
 
 
-def _refusals(kinds: Iterable[type[Exception]]) -> Object:
+def _refusals(kinds: Iterable[type[Exception]], path: str) -> Object:
     """One response for each status that these exceptions are answered with."""
     by_status: dict[int, list[type[Exception]]] = {}
     for kind in kinds:
         by_status.setdefault(ANSWERS[kind].status, []).append(kind)
-    return {str(status): _refusal(by_status[status]) for status in sorted(by_status)}
+    return {str(status): _refusal(by_status[status], path) for status in sorted(by_status)}
 
 
-def _refusal(kinds: list[type[Exception]]) -> Object:
-    codes = dict.fromkeys(ANSWERS[kind].code for kind in kinds)
-    schema = {**_ref("schemas", "Error"), "properties": {"code": {"enum": list(codes)}}}
+def _refusal(kinds: list[type[Exception]], path: str) -> Object:
+    examples = {ANSWERS[kind].code: {"value": openapi_examples.error(kind, _meaning(kind), path)} for kind in kinds}
+    schema = {**_ref("schemas", "Error"), "properties": {"code": {"enum": list(examples)}}}
     beside = dict.fromkeys(name for kind in kinds for name in _headers_beside(kind))
-    return _response(" ".join(dict.fromkeys(map(_meaning, kinds))), schema, ("X-Request-Id", *beside))
+    meaning = " ".join(dict.fromkeys(map(_meaning, kinds)))
+    return _response(meaning, schema, ("X-Request-Id", *beside), examples=examples)
 
 
 def _headers_beside(kind: type[Exception]) -> tuple[str, ...]:
@@ -172,11 +176,11 @@ def _meaning(kind: type[Exception]) -> str:
     return f"{HTTPStatus(ANSWERS[kind].status).phrase}."
 
 
-def _response(description: str, schema: Object, headers: Iterable[str]) -> Object:
+def _response(description: str, schema: Object, headers: Iterable[str], **beside: Object) -> Object:
     return {
         "description": description,
         "headers": {name: _ref("headers", name) for name in headers},
-        "content": {JSON: {"schema": schema}},
+        "content": {JSON: {"schema": schema, **beside}},
     }
 
 
@@ -238,10 +242,6 @@ def _exactly(value: Object) -> Object:
     return _closed({name: {"const": item} for name, item in value.items()})
 
 
-def _examples(*values: object) -> Object:
-    return {f"example{number}": {"value": value} for number, value in enumerate(values, 1)}
-
-
 def _ref(kind: str, name: str) -> Object:
     return {"$ref": f"#/components/{kind}/{name}"}
 
@@ -257,7 +257,7 @@ _PROJECT: Final = [
         "required": True,
         "description": f"{RULES['projectId']}; 24 hexadecimal digits are an ObjectId, in either case.",
         "schema": TypeAdapter(ProjectId).json_schema(),
-        "example": _EXAMPLE_PROJECT,
+        "example": openapi_examples.PROJECT,
     }
 ]
 
@@ -305,8 +305,8 @@ _HEADERS: Final = {
 }
 
 _SECURITY_SCHEMES: Final[Object] = {
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "bearer": {"type": "http", "scheme": "bearer", "description": "The API key."},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
     **{
         name: {"type": "apiKey", "in": "header", "name": name, "description": "A signature by Standard Webhooks."}
         for name in SIGNATURE_HEADERS

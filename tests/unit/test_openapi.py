@@ -333,6 +333,16 @@ def test_the_examples_of_a_batch_are_taken_by_schema_and_code(kind: str) -> None
         assert all(isinstance(entry, Record) for entry in entries)
 
 
+def test_every_refusal_has_an_example_of_each_of_its_codes() -> None:
+    for status, response in responses():
+        content = response["content"][JSON]
+        if int(status) >= 400:
+            assert list(content["examples"]) == content["schema"]["properties"]["code"]["enum"], status
+        for code, shown in content.get("examples", {}).items():
+            assert within(content["schema"]).is_valid(shown["value"]), (status, code)
+            assert shown["value"].get("code", code) == code
+
+
 def test_an_unknown_field_is_refused_by_the_schema_too() -> None:
     schema = within({"$ref": "#/components/schemas/Record"})
     record = parse_json(b'{"email": "a@b.co", "metric": "m", "quantity": 0.1}')
