@@ -18,7 +18,7 @@ run: $(STAMP)  ## start broker, database, ingest and worker on this machine, unt
 	@$(BIN)/python -m devstack
 
 test: $(STAMP) $(BIN)/promtool  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
-	@$(BIN)/python -m devstack.install
+	@$(BIN)/python -m devstack.install --browser
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 bench: $(BENCH)/installed  ## measure beside limits and peers, ten minutes; parts with ARGS="taking --rounds 1"
@@ -26,7 +26,7 @@ bench: $(BENCH)/installed  ## measure beside limits and peers, ten minutes; part
 	$(BENCH)/bin/python -m bench $(ARGS)
 
 coverage: $(STAMP) $(BIN)/promtool  ## run all tests and show which lines and branches they miss
-	@$(BIN)/python -m devstack.install
+	@$(BIN)/python -m devstack.install --browser
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet

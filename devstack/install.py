@@ -1,4 +1,4 @@
-"""Install the system packages that a broker or a database of our own needs."""
+"""Install the system packages that a broker, a database and a browser of our own need."""
 
 import ctypes
 import os
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+from devstack import browser
 from devstack.database import find_mongod
 from devstack.engine import engine_answers
 from devstack.external import AMQP_VARIABLE, MONGODB_VARIABLE
@@ -14,6 +15,7 @@ from devstack.rabbitmq import PACKAGE, find_home
 POLICY = "/usr/sbin/policy-rc.d"
 CURL_PACKAGE = "libcurl4"
 CURL_LIBRARY = "libcurl.so.4"
+OTHERWISE = f", start Docker, or set {AMQP_VARIABLE} and {MONGODB_VARIABLE}"
 
 # A package with a service starts it when installed, and this one would take port 5672. policy-rc.d is Debian's way to
 # say no; one that is there already is the administrator's.
@@ -48,9 +50,10 @@ def missing_packages() -> list[str]:
     return missing
 
 
-def install(packages: list[str]) -> None:
-    """Install them by apt. Raises CannotInstall."""
-    command = [*_as_root(packages), "/bin/sh", "-c", SCRIPT, POLICY, *packages]
+def install(packages: list[str], *, otherwise: str = OTHERWISE) -> None:
+    """Install them by apt. Raises CannotInstall, which says what to do `otherwise`."""
+    by_hand = f"install {' and '.join(packages)} by hand{otherwise}"
+    command = [*_as_root(by_hand), "/bin/sh", "-c", SCRIPT, POLICY, *packages]
     done = subprocess.run(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -58,8 +61,7 @@ def install(packages: list[str]) -> None:
         raise CannotInstall(f"apt-get could not install {' '.join(packages)}:\n{done.stdout[-2_000:]}")
 
 
-def _as_root(packages: list[str]) -> list[str]:
-    by_hand = f"install {' and '.join(packages)} by hand, start Docker, or set {AMQP_VARIABLE} and {MONGODB_VARIABLE}"
+def _as_root(by_hand: str) -> list[str]:
     if shutil.which("apt-get") is None:
         raise CannotInstall(f"this machine has no apt-get: {by_hand}")
     if os.geteuid() == 0:
@@ -80,17 +82,23 @@ def _loads(library: str) -> bool:
     return True
 
 
-def main() -> int:
-    """Exit status: 0 when all is there, else 1."""
-    packages = missing_packages()
-    if not packages:
-        return 0
+def _bring(packages: list[str], *, otherwise: str = OTHERWISE) -> bool:
     print(f"installing {' '.join(packages)}; it takes a minute, once", flush=True)
     try:
-        install(packages)
+        install(packages, otherwise=otherwise)
     except CannotInstall as error:
         print(f"devstack: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def main() -> int:
+    """Exit status: 0 when all is there, else 1. With `--browser` one is installed too, if it can be."""
+    packages = missing_packages()
+    if packages and not _bring(packages):
         return 1
+    if "--browser" in sys.argv[1:] and browser.find_browser() is None:
+        _bring([browser.PACKAGE], otherwise="")  # only some tests need it, and they say so when it is missing
     return 0
 
 

@@ -1,11 +1,12 @@
 """Missing system packages are installed without starting their services, or named."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from devstack import install
+from devstack import browser, install
 from devstack.external import AMQP_VARIABLE, MONGODB_VARIABLE
 from devstack.install import CannotInstall
 
@@ -35,7 +36,7 @@ class Apt:
 
     @property
     def calls(self) -> list[str]:
-        return self._log.read_text().splitlines()
+        return self._log.read_text().splitlines() if self._log.exists() else []
 
 
 @pytest.fixture
@@ -124,3 +125,43 @@ def test_main_says_in_one_sentence_why_it_cannot(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert install.main() == 1
     assert capsys.readouterr().err.startswith("devstack: this machine has no apt-get: install some-server by hand")
+
+
+@pytest.fixture
+def bare(apt: Apt, monkeypatch: pytest.MonkeyPatch) -> Apt:
+    """A machine that lacks a browser, and nothing else."""
+    monkeypatch.setattr(install, "missing_packages", list)
+    monkeypatch.setattr(browser, "NAMES", ("no-such-browser",))
+    return apt
+
+
+def test_a_browser_is_installed_when_it_is_asked_for(bare: Apt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["install", "--browser"])
+    assert install.main() == 0
+    assert any(call.endswith("install chromium") for call in bare.calls)
+
+
+def test_without_a_browser_everything_else_can_go_on(
+    bare: Apt, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare.ends_with(100)
+    monkeypatch.setattr(sys, "argv", ["install", "--browser"])
+    assert install.main() == 0
+    assert "could not install chromium" in capsys.readouterr().err
+
+
+def test_a_browser_that_is_there_is_not_installed(bare: Apt, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "some-browser"
+    program.write_text("")
+    program.chmod(0o755)
+    monkeypatch.setattr(browser, "NAMES", ("no-such-browser", program.name))
+    monkeypatch.setattr(sys, "argv", ["install", "--browser"])
+    assert browser.find_browser() == program
+    assert install.main() == 0
+    assert bare.calls == []
+
+
+def test_a_run_needs_no_browser(bare: Apt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["install"])
+    assert install.main() == 0
+    assert bare.calls == []
