@@ -14,6 +14,7 @@ from contract import asyncapi
 from ingest import idempotency, openapi
 from ingest.admission import Admission
 from ingest.body import JSON, NDJSON, BodyLimits, check_head
+from ingest.docs_page import add_docs
 from ingest.documents import serve
 from ingest.handlers import Handler, Handlers, HasAccess, Operation, Publisher
 from ingest.limits import RateLimit, RateLimits, RatePolicy
@@ -124,7 +125,10 @@ async def listening(settings: Settings, handlers: Handlers) -> AsyncIterator[int
     Raises Misconfigured when the port cannot be used.
     """
     sock = _bind(settings)
-    runner = web.AppRunner(create_app(handlers), shutdown_timeout=settings.deadline)
+    app = create_app(handlers)
+    if settings.docs:
+        add_docs(app.router)
+    runner = web.AppRunner(app, shutdown_timeout=settings.deadline)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - setup makes it
     runner.server.request_handler = _shortcut(handlers, runner.server.request_handler)

@@ -24,6 +24,7 @@ class Settings(ProcessSettings):
         default=False, description="`true`: several processes listen on one port, and the kernel deals out connections."
     )
     admin_port: Port = Field(9101, description="The admin port, for `/healthz`, `/readyz` and `/metrics`.")
+    docs: bool = Field(default=True, description="`true`: the public port explains itself at `/docs`.")
 
     auth: AuthModes = Field(
         Modes(open=True), description="Who may record: `open`, `api-key`, `signature`, or several in a comma list."

@@ -74,6 +74,7 @@ COMMON = {
 OF_INGEST = {
     "PORT": ["-1", "65536", "http"],
     "REUSE_PORT": ["maybe", "2"],
+    "DOCS": ["maybe", "2"],
     "DEADLINE": ["0", "nan"],
     "BODY_TIMEOUT": ["0"],
     "HEAD_TIMEOUT": ["0"],
