@@ -3,14 +3,18 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import aiohttp
 import pytest
+from pymongo import AsyncMongoClient
 
 from contract import topology
 from devstack import Devstack
 from tests.contract.live import Ingest, Tap, running_ingest, without_errors
+from tests.support.pair import Pair, Site, running_pair
 from tests.support.queue import Queue
 
 
@@ -34,6 +38,19 @@ async def tap(fresh_broker: str) -> AsyncIterator[Tap]:
 
         await queue.consume(note, no_ack=True)
         yield tap
+
+
+@pytest.fixture(scope="module")
+async def lasting_pair(
+    stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Pair]:
+    """Ingest and worker, with a database of the module's own."""
+    uri = await asyncio.to_thread(lambda: stack.database.uri)
+    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("pair"))
+    async with running_pair(site) as pair:
+        yield pair
+    async with AsyncMongoClient[dict[str, Any]](uri) as client:
+        await client.drop_database(site.database)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The published SDK, unmodified, against the real pair: what it reads is what the API must say."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,23 +11,17 @@ from mudbase.models.error import Error
 from mudbase.models.message_response import MessageResponse
 from pymongo import AsyncMongoClient
 
-from devstack import Devstack
 from tests.contract.live import Ingest
-from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site, running_pair
+from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair
 from tests.support.waiting import eventually
 
 REQUEST = RecordUsageRequest(**EXAMPLE)
 
 
 @pytest.fixture(scope="module")
-async def pair(stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
-    """Ingest and worker for the whole module."""
-    uri = await asyncio.to_thread(lambda: stack.database.uri)
-    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("pair"))
-    async with running_pair(site) as pair:
-        yield pair
-    async with AsyncMongoClient[dict[str, Any]](uri) as client:
-        await client.drop_database(site.database)
+def pair(lasting_pair: Pair) -> Pair:
+    """One for all tests here."""
+    return lasting_pair
 
 
 def record_usage(url: str, request: RecordUsageRequest, project: str = EXAMPLE_PROJECT, **options: Any) -> Any:
