@@ -1,8 +1,10 @@
 """The worker process, put together."""
 
 import asyncio
+import os
 import sys
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -24,6 +26,9 @@ from worker.vitals import Vitals
 log = structlog.get_logger(__name__)
 
 PING_SECONDS = 1.0
+
+COMPLETION: Final = "_USAGE_WORKER_COMPLETE"
+"""Set by a shell that asks, without any argument, how a line may go on."""
 
 
 async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
@@ -102,15 +107,11 @@ async def _unready(database: Database, consumer: Consumer) -> dict[str, str]:
 
 
 def main() -> int:
-    """Run the process, or one of its tools; the return value is the exit code."""
-    if sys.argv[1:2] == ["audit"]:
-        from worker import audit_command  # noqa: PLC0415 - what the worker does not need need not be loaded
+    """Run the process, or one of its commands; the return value is the exit code."""
+    if sys.argv[1:] or COMPLETION in os.environ:
+        from worker import commands  # noqa: PLC0415 - what the worker does not need need not be loaded
 
-        audit_command.app(args=sys.argv[2:], prog_name="usage-worker audit")
-    if sys.argv[1:2] == ["dead-letters"]:
-        from worker import dead_letter_commands  # noqa: PLC0415 - as above
-
-        dead_letter_commands.app(args=sys.argv[2:], prog_name="usage-worker dead-letters")
+        commands.app(prog_name=commands.NAME)
     return run_process(Settings, serve)
 
 

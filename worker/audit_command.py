@@ -1,6 +1,6 @@
 """The command that checks the books."""
 
-import asyncio
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -8,18 +8,12 @@ import typer
 
 from contract.connection import connect
 from contract.event import encode_json
-from runtime import logs
-from runtime.settings import load
 from runtime.supervision import ExitCode
 from worker.audit import Auditor, Look
 from worker.audit_report import to_document, to_lines
-from worker.database import Database
 from worker.settings import Settings
-from worker.tool import refusing, tell
+from worker.tool import patient_database, run_query, tell
 from worker.verdict import Conclusion, Verdict
-
-TIMEOUT_SECONDS: Final = 300.0
-"""For one operation on the database: as long as the server keeps a snapshot."""
 
 _UNBALANCED: Final = 1
 _EXIT_CODES: Final = {
@@ -28,12 +22,7 @@ _EXIT_CODES: Final = {
     Verdict.UNDER_WAY: ExitCode.FORCED.value,
 }
 
-app = typer.Typer(
-    name="audit", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=False
-)
 
-
-@app.command()
 def audit(
     *,
     project: Annotated[
@@ -59,10 +48,7 @@ def audit(
     Exit codes: 0 the books balance, 1 they do not and what is wrong is named, 2 wrong usage, 70 a bug, 75 undecided,
     for messages are under way or the broker or the database is away, 78 the settings are wrong.
     """
-    with refusing():
-        settings = load(Settings)
-        logs.configure(settings.log_level)
-        look, conclusion = asyncio.run(_audit(settings, project or [], wait))
+    look, conclusion = run_query(partial(_audit, project or [], wait))
     if json:
         typer.echo(msgspec.json.format(encode_json(to_document(look, conclusion)), indent=2))
     else:
@@ -71,15 +57,6 @@ def audit(
     raise typer.Exit(_EXIT_CODES[conclusion.verdict])
 
 
-async def _audit(settings: Settings, projects: list[str], wait: float) -> tuple[Look, Conclusion]:
-    database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
-    try:
-        await database.check()
-    finally:
-        await database.close()
-    patient = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=TIMEOUT_SECONDS)
-    try:
-        async with connect(settings.amqp_url, name="usage-audit") as connection:
-            return await Auditor(patient, connection, projects).conclude(wait, tell)
-    finally:
-        await patient.close()
+async def _audit(projects: list[str], wait: float, settings: Settings) -> tuple[Look, Conclusion]:
+    async with patient_database(settings) as database, connect(settings.amqp_url, name="usage-audit") as connection:
+        return await Auditor(database, connection, projects).conclude(wait, tell)

@@ -1,8 +1,8 @@
 """What each command does with the dead letters, from connecting to the last line."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,14 +12,13 @@ from contract.connection import BrokerConnection, connect, driver_channel
 from contract.event import encode_json
 from worker.browsing import Browser
 from worker.clearing import Clear, Purge, Replay, clear
-from worker.database import Database
 from worker.deadletters import DeadLetter
 from worker.letter_view import HEADING, to_document, to_item, to_line, to_summary
 from worker.progress import Progress
 from worker.rounds import Pace, Round
 from worker.selection import Selection, Tally
 from worker.settings import Settings
-from worker.tool import Stop, tell
+from worker.tool import Stop, opened_database, tell
 
 NAME: Final = "usage-dead-letters"
 """What an operator sees in the broker's list of connections."""
@@ -116,7 +115,7 @@ class Purging:
 
     async def __call__(self, settings: Settings, stop: Stop) -> Tally:
         """Return what was taken away. Raises DatabaseUnavailable, DatabaseMisconfigured, too."""
-        async with _database(settings) as database, _connected(settings) as connection:
+        async with opened_database(settings) as database, _connected(settings) as connection:
             browser = await Browser.open(connection)
             with _pace(stop) as pace:
                 round_ = Round(browser, self.selection, pace, most=self.most)
@@ -160,13 +159,3 @@ def _pace(stop: Stop, *, is_silent: bool = False) -> Iterator[Pace]:
 
 def _connected(settings: Settings) -> AbstractAsyncContextManager[BrokerConnection]:
     return connect(settings.amqp_url, name=NAME)
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
-    try:
-        await database.check()
-        yield database
-    finally:
-        await database.close()

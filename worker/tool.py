@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, TypeVar
 
 import structlog
 import typer
@@ -14,6 +14,7 @@ from contract.publisher import Refused
 from runtime import logs
 from runtime.settings import load
 from runtime.supervision import ExitCode, Misconfigured
+from worker.database import Database
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable, WriteConflict
 from worker.glance import DeadLettersBusy
 from worker.settings import Settings
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 BY_SIGNAL: Final = 128
 """Plus its number: the exit code of what a signal has ended early."""
+
+SNAPSHOT_SECONDS: Final = 300.0
+"""For so long the server keeps one moment to be read, by default."""
 
 T = TypeVar("T")
 
@@ -70,13 +74,47 @@ def run_tool(work: Callable[[Settings, Stop], Awaitable[T]]) -> T:
         stop.watch()
         return await work(settings, stop)
 
-    with refusing():
-        settings = load(Settings)
-        logs.configure(settings.log_level)
-        result = asyncio.run(watched(settings))
+    result = run_query(watched)
     if stop.exit_code:
         raise typer.Exit(stop.exit_code)
     return result
+
+
+def run_query(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
+    """Run `work(settings)`, which changes nothing and so may be ended by a signal anywhere, and return what it returns.
+
+    Raises typer.Exit as `run_tool` does, but for the signal's number.
+    """
+    with _refusing():
+        settings = load(Settings)
+        logs.configure(settings.log_level)
+        return asyncio.run(work(settings))
+
+
+@asynccontextmanager
+async def opened_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database, once it has let us in. Raises DatabaseUnavailable, DatabaseMisconfigured."""
+    async with _database(settings, settings.mongodb_timeout) as database:
+        await database.check()
+        yield database
+
+
+@asynccontextmanager
+async def patient_database(settings: Settings) -> AsyncIterator[Database]:
+    """The same for reading all of it: one operation may take as long as the server keeps a snapshot."""
+    async with opened_database(settings):
+        pass
+    async with _database(settings, SNAPSHOT_SECONDS) as database:
+        yield database
+
+
+@asynccontextmanager
+async def _database(settings: Settings, timeout_seconds: float) -> AsyncIterator[Database]:
+    database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=timeout_seconds)
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def tell(text: str) -> None:
@@ -85,7 +123,7 @@ def tell(text: str) -> None:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def _refusing() -> Iterator[None]:
     """Say on stderr what stands in the way, and raise typer.Exit with the code that `run_tool` describes."""
     try:
         yield

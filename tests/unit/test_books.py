@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from contract.stamp import Ranges, Stamp
 from worker.audit import Look
-from worker.audit_command import app
 from worker.audit_report import to_lines
 from worker.books import Balance, Books, Letters, name_ids
 from worker.claims import Claims, merge
+from worker.commands import app
 from worker.findings import Finding, Kind
 from worker.fingerprint import AT_ONCE, BUCKETS, Fingerprint, within
 from worker.glance import Depth
@@ -374,8 +374,8 @@ def test_findings_are_told_apart_by_what_is_sure() -> None:
 
 
 def test_a_bug_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.audit_command.load", lambda _: 1 // 0)
-    assert CliRunner().invoke(app).exit_code == 70
+    monkeypatch.setattr("worker.tool.load", lambda _: 1 // 0)
+    assert CliRunner().invoke(app, ["audit"]).exit_code == 70
 
 
 def test_the_table_says_what_is_what() -> None:

@@ -1,0 +1,21 @@
+"""The commands that an operator has beside the worker itself, under one name."""
+
+from typing import Final
+
+import typer
+
+from worker import audit_command, dead_letter_commands
+
+NAME: Final = "usage-worker"
+
+app = typer.Typer(
+    name=NAME,
+    help="Store what the queue brings, until SIGTERM: without a command, this is the worker. With one, look at what it "
+    "has stored, or works on; every command takes the worker's settings, from WORKER_ variables. "
+    "`usage-worker COMMAND --help` has examples and exit codes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(short_help="Do the books balance?")(audit_command.audit)
+app.add_typer(dead_letter_commands.app, short_help="What could not be stored: list, show, replay, purge.")
