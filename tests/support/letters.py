@@ -56,12 +56,13 @@ class Ended:
 
 @dataclass(frozen=True)
 class Tool:
-    """`python -m worker dead-letters`, in one test's surroundings."""
+    """`python -m worker dead-letters`, or another command, in one test's surroundings."""
 
     site: Site
     settings: dict[str, str] = field(default_factory=dict)
     launcher: tuple[str, ...] = ()
     """A module that starts the command, with its arguments."""
+    command: str = "dead-letters"
 
     async def __call__(self, *arguments: str, code: int | None = 0, stdin: int = subprocess.DEVNULL) -> Ended:
         """Run it to its end, which must be this exit code."""
@@ -115,7 +116,7 @@ class Tool:
             **self.settings,
         }
         return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", *self.launcher, "worker", "dead-letters", *arguments],
+            [sys.executable, "-W", "error", "-m", *self.launcher, "worker", self.command, *arguments],
             cwd=ROOT,
             env={**kept, **{f"WORKER_{name.upper()}": value for name, value in settings.items()}},
             stdin=stdin,
