@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -14,7 +15,7 @@ from pamqp.common import FieldTable
 
 from contract import topology
 from contract.connection import translated
-from contract.event import EVENT_NAMESPACE, NotJson, Reason, Rejected, Source, parse_json
+from contract.event import EVENT_NAMESPACE, NotJson, Reason, Rejected, Source, event_id, parse_json
 from contract.fields import fold_object_id, format_timestamp, parse_timestamp
 from contract.stamp import Stamp
 
@@ -62,13 +63,21 @@ class DeadLetter:
     @property
     def project_ids(self) -> frozenset[str]:
         """The projects that its events name; none when the body cannot be read, or names none."""
+        named = (item.get("projectId") for item in self._items())
+        return frozenset(fold_object_id(one) for one in named if isinstance(one, str))
+
+    @property
+    def event_ids(self) -> frozenset[UUID]:
+        """The ids of its events, as they stand there and as their keys make them."""
+        return frozenset(one for item in self._items() for one in _ids_of(item))
+
+    def _items(self) -> Iterator[Mapping[str, Any]]:
         try:
             content = parse_json(self.body)
         except NotJson:
-            return frozenset()
+            return iter(())
         items = content if isinstance(content, list) else [content]
-        named = (item.get("projectId") for item in items if isinstance(item, dict))
-        return frozenset(fold_object_id(one) for one in named if isinstance(one, str))
+        return (item for item in items if isinstance(item, dict))
 
     @classmethod
     def of(cls, message: DeliveredMessage) -> Self:
@@ -108,6 +117,15 @@ class DeadLetter:
             headers=headers,
             stamp=stamp,
         )
+
+
+def _ids_of(item: Mapping[str, Any]) -> Iterator[UUID]:
+    project_id, key = item.get("projectId"), item.get("idempotencyKey")
+    if isinstance(project_id, str) and isinstance(key, str):
+        yield event_id(project_id, key)
+    # Nothing more than this is sure: the letter may lie there for what is wrong with it.
+    with suppress(ValueError, TypeError, AttributeError):
+        yield UUID(item.get("id"))
 
 
 def _key_of_whole(body: bytes, headers: Mapping[str, Any], stamp: Stamp | None) -> UUID:

@@ -21,6 +21,8 @@ class Selection:
     """Parked then or later; a letter without a time is neither since nor until any."""
     until: datetime | None = None
     """Parked earlier."""
+    events: frozenset[UUID] = frozenset()
+    """One of its events has one of these ids."""
 
     @property
     def is_all(self) -> bool:
@@ -34,6 +36,7 @@ class Selection:
             and (not self.keys or letter.key in self.keys)
             and self._is_in_time(letter.parked_at)
             and (not self.projects or not self.projects.isdisjoint(letter.project_ids))
+            and (not self.events or not self.events.isdisjoint(letter.event_ids))
         )
 
     def _is_in_time(self, moment: datetime | None) -> bool:
