@@ -54,6 +54,7 @@ async def _consume(settings: Settings, database: Database, supervisor: Superviso
     vitals.broker_ready.set_function(lambda: consumer.ready)
     vitals.database_ready.set_function(lambda: store.available)
     vitals.breaker_open.set_function(lambda: consumer.breaker_is_open)
+    vitals.unsettled.set_function(lambda: consumer.unsettled)
     supervisor.describe = partial(_describe, store, consumer)
     unready = partial(_unready, database, consumer)
     admin = serve_admin(

@@ -53,6 +53,11 @@ class Session:
         self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, vitals=vitals)
         self._writing: asyncio.Task[None] | None = None
 
+    @property
+    def unsettled(self) -> int:
+        """How many messages have been delivered and are not done with."""
+        return self._subscription.delivered - self._settler.acknowledged
+
     async def start(self) -> None:
         """Subscribe. Raises BrokerUnavailable."""
         await self._subscription.start()

@@ -34,12 +34,18 @@ class Consumer:
         self._breaker = Breaker(BreakerPolicy())
         self._was_ready = False
         self._failures = 0
+        self._current: Session | None = None
         self.ready = False
 
     @property
     def breaker_is_open(self) -> bool:
         """Whether it has stopped to consume for good."""
         return self._breaker.is_open
+
+    @property
+    def unsettled(self) -> int:
+        """How many messages have been delivered and are not done with; what a session leaves goes back."""
+        return self._current.unsettled if self._current is not None else 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`; then settle what has arrived, unless broker or database are away.
@@ -67,6 +73,7 @@ class Consumer:
                 await pause(RECONNECT.delay(self._failures), stop)
             finally:
                 self.ready = False
+                self._current = None
 
     async def _stand_by(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -106,6 +113,7 @@ class Consumer:
                 vitals=self._vitals,
             )
             await session.start()
+            self._current = session
             self.ready = self._was_ready = True
             self._failures = 0
             self._vitals.sessions.inc()

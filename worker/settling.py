@@ -59,6 +59,8 @@ class Settler:
         self._most = max(2 * policy.events, STAMPED_EVENTS)
         self._abandoned = abandoned
         self._vitals = vitals
+        self.acknowledged = 0
+        """How many messages are done with."""
         self._aside: list[Message] = []
         self._parking: asyncio.Task[None] | None = None
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
@@ -79,6 +81,7 @@ class Settler:
                 await self._acknowledge(batch.apart())
             else:
                 await self._acknowledge_up_to(batch.tags[-1])
+                self.acknowledged += batch.messages
         outcome += Outcome(copies=batch.copies)
         self._vitals.written(batch.events, batch.redelivered, outcome, time.monotonic() - began)
         log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
@@ -147,6 +150,7 @@ class Settler:
         with translated():
             for message in messages:
                 await self._channel.basic_ack(message.tag, wait=False)
+        self.acknowledged += len(messages)
 
     async def _park_soon(self, letters: Mapping[UUID, Rejected]) -> None:
         """Park; raises ParkingBlocked when that takes long, or is known to."""

@@ -40,6 +40,11 @@ class Subscription:
         self._next_tag = 1
         self._shape: MessageShape | None = None
 
+    @property
+    def delivered(self) -> int:
+        """How many messages have arrived on this channel."""
+        return self._next_tag - 1
+
     async def start(self) -> None:
         """Subscribe with the smallest prefetch: nothing is known of the messages yet. Raises BrokerUnavailable."""
         self._channel.on_consumer_cancel_callbacks.add(lambda _: self._lose("the broker cancelled the consumer"))

@@ -55,6 +55,9 @@ class Vitals:
         )
         self.sessions = Counter("usage_sessions", "Sessions with the broker that were begun.", registry=registry)
         self.prefetch = Gauge("usage_prefetch", "Messages that the broker may send ahead.", registry=registry)
+        self.unsettled = Gauge(
+            "usage_messages_unsettled", "Messages that were delivered and are not done with.", registry=registry
+        )
         self.safe_mode = Gauge(
             "usage_safe_mode", "1 while messages are taken one by one, for one that crashed workers.", registry=registry
         )

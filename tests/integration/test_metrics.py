@@ -95,6 +95,7 @@ async def test_what_happens_can_be_read_from_the_numbers_of_both(
     assert told["usage_lag_seconds_sum"] < 60
     assert told["usage_sessions_total"] == 1
     assert told["usage_prefetch"] >= 20
+    assert told["usage_messages_unsettled"] == 0
     assert (told["usage_broker_ready"], told["usage_database_ready"], told["usage_breaker_open"]) == (1, 1, 0)
 
 
