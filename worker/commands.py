@@ -5,7 +5,7 @@ from typing import Final
 import typer
 
 from worker import audit_command, dead_letter_commands
-from worker.operate import find_command, totals_command
+from worker.operate import find_command, top_command, totals_command
 
 NAME: Final = "usage-worker"
 
@@ -20,5 +20,6 @@ app = typer.Typer(
 )
 app.command(short_help="Do the books balance?")(audit_command.audit)
 app.add_typer(dead_letter_commands.app, short_help="What could not be stored: list, show, replay, purge.")
+app.command(short_help="What is going on, live.", epilog=top_command.EXAMPLES)(top_command.top)
 app.command(short_help="How much was used, exactly.", epilog=totals_command.EXAMPLES)(totals_command.totals)
 app.command(short_help="Where one event is.", epilog=find_command.EXAMPLES)(find_command.find)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from tests.support.processes import ROOT
 from worker.commands import app
 
-COMMANDS = ("audit", "dead-letters", "find", "totals")
+COMMANDS = ("audit", "dead-letters", "find", "top", "totals")
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
