@@ -58,7 +58,7 @@ pins: $(STAMP)  ## bring the pins up to pyproject.toml; also to the newest versi
 	$(COMPILE) --group bench --constraint requirements-dev.txt $(ARGS) --output-file requirements-bench.txt
 
 clean:  ## remove all that make made
-	rm -rf $(VENV) $(BENCH) bench/peers/node/node_modules dist .*_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) $(BENCH) bench/peers/node/node_modules examples/node_modules dist .*_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --no-deps: what the pins forget stays missing, which lint finds, and does not come in at any version.
