@@ -4,8 +4,8 @@ import gc
 from typing import Final
 
 YOUNG: Final = 5000
-"""Objects made since the last collection that start the next: the default, 700, is passed every few requests, and hardly
-anything that these leave behind is for the collector to find."""
+"""Objects made since the last collection that start the next. The default, 700, is passed every few requests, and
+hardly anything that they leave behind is for the collector to find."""
 
 
 def settle_in() -> None:
