@@ -18,7 +18,7 @@ def run_process(
         settings = load(settings_type)
     except Misconfigured as exc:
         return refuse(exc)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, secrets=settings.secrets())
     supervisor = Supervisor.from_environment()
     return run(
         partial(serve, settings, supervisor),

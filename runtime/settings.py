@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, AmqpDsn, Field, TypeAdapter, UrlConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.redaction import secrets_of
 from runtime.supervision import Misconfigured
 
 _AMQP_URL: TypeAdapter[Any] = TypeAdapter(Annotated[AmqpDsn, UrlConstraints(host_required=True)])
@@ -33,6 +34,11 @@ class ProcessSettings(BaseSettings):
         "127.0.0.1",
         description="The address of the admin port; `0.0.0.0` where it is asked from outside a container.",
     )
+
+    def secrets(self) -> frozenset[str]:
+        """What must not be read anywhere: the passwords in URLs."""
+        urls = (value for _, value in self if isinstance(value, str) and "://" in value)
+        return frozenset[str]().union(*map(secrets_of, urls))
 
 
 SettingsT = TypeVar("SettingsT", bound=ProcessSettings)

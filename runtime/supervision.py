@@ -9,6 +9,8 @@ from enum import IntEnum
 
 import structlog
 
+from runtime.redaction import redact
+
 log = structlog.get_logger(__name__)
 
 
@@ -50,7 +52,7 @@ def run(
 
 def refuse(exc: Misconfigured) -> ExitCode:
     """Say what to change, as a sentence for a person whatever the log format."""
-    print(exc, file=sys.stderr)  # noqa: T201
+    print(redact(str(exc)), file=sys.stderr)  # noqa: T201
     return ExitCode.MISCONFIGURED
 
 

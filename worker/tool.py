@@ -12,6 +12,7 @@ import typer
 from contract.connection import BrokerMisconfigured, BrokerUnavailable
 from contract.publisher import Refused
 from runtime import logs
+from runtime.redaction import redact
 from runtime.settings import load
 from runtime.supervision import ExitCode, Misconfigured
 from worker.database import Database
@@ -87,7 +88,7 @@ def run_query(work: Callable[[Settings], Coroutine[Any, Any, T]]) -> T:
     """
     with _refusing():
         settings = load(Settings)
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, secrets=settings.secrets())
         return asyncio.run(work(settings))
 
 
@@ -149,5 +150,5 @@ def _refusing() -> Iterator[None]:
 
 
 def _exit(code: ExitCode, text: str) -> typer.Exit:
-    tell(text)
+    tell(redact(text))
     return typer.Exit(code.value)
