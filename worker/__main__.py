@@ -6,9 +6,8 @@ import sys
 from functools import partial
 from typing import Final
 
-import structlog
-
 from contract.connection import BrokerMisconfigured
+from contract.incident import Incident
 from runtime.admin import serve_admin
 from runtime.memory import settle_in
 from runtime.metrics import new_registry
@@ -22,8 +21,6 @@ from worker.sessions import Consumer
 from worker.settings import Settings
 from worker.store import OUTAGE_BACKOFF, Store
 from worker.vitals import Vitals
-
-log = structlog.get_logger(__name__)
 
 PING_SECONDS = 1.0
 
@@ -73,16 +70,17 @@ async def _consume(settings: Settings, database: Database, supervisor: Superviso
 async def _prepare(database: Database, supervisor: Supervisor, stop: asyncio.Event) -> bool:
     """Wait for the database; False when told to stop meanwhile."""
     failures = 0
+    away = Incident("database away", "database ready")
     while not stop.is_set():
         try:
             await database.prepare()
         except DatabaseUnavailable as exc:
             failures += 1
-            if failures == 1:
-                log.warning("database away", error=str(exc))
+            away.note(error=str(exc))
             supervisor.alive()
             await pause(OUTAGE_BACKOFF.delay(failures), stop)
         else:
+            away.end()
             return True
     return False
 

@@ -7,6 +7,7 @@ import structlog
 
 from contract.backoff import Backoff
 from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel
+from contract.incident import Incident
 from runtime.supervision import pause
 from worker.breaker import Breaker, BreakerOpen
 from worker.consumer import IDLE, Session
@@ -32,6 +33,7 @@ class Consumer:
         self._name = name
         self._policy = PrefetchPolicy(batches)
         self._breaker = Breaker(BreakerPolicy())
+        self._trouble = Incident("broker lost", "consuming")
         self._was_ready = False
         self._failures = 0
         self._current: Session | None = None
@@ -67,8 +69,7 @@ class Consumer:
                 if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
                     raise
                 self._failures += 1
-                if self._failures == 1:
-                    log.warning("broker lost", error=str(exc))
+                self._trouble.note(error=str(exc))
                 self._vitals.alive()
                 await pause(RECONNECT.delay(self._failures), stop)
             finally:
@@ -117,5 +118,6 @@ class Consumer:
             self.ready = self._was_ready = True
             self._failures = 0
             self._vitals.sessions.inc()
-            log.info("consuming")
+            if not self._trouble.end():
+                log.info("consuming")
             await session.run()

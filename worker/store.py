@@ -12,6 +12,7 @@ import structlog
 
 from contract.backoff import Backoff
 from contract.event import Rejected
+from contract.incident import Incident
 from worker.database import Database, Transaction
 from worker.database_errors import DatabaseUnavailable, DocumentRefused, TotalsConflict, WriteConflict
 from worker.documents import from_document, to_document
@@ -61,6 +62,8 @@ class Store:
         self._session = asyncio.Lock()
         """There is one session, which holds one transaction at a time."""
         self._away_since: float | None = None
+        self._away = Incident("database lost", "database back")
+        self._unending = Incident("orphaned transactions could not be ended", "orphaned transactions can be ended")
 
     @property
     def available(self) -> bool:
@@ -76,9 +79,10 @@ class Store:
         """Whether the database takes writes now, as durably as a batch's; if so, it is available again."""
         try:
             await self._database.prove_writes()
-        except (DatabaseUnavailable, WriteConflict):
+        except (DatabaseUnavailable, WriteConflict) as exc:
+            self._away.note(error=str(exc))
             return False
-        self._away_since = None
+        self._back()
         return True
 
     async def write(self, entries: Sequence[Entry], park: Park, *, abandoned: Callable[[], bool]) -> Outcome:
@@ -96,7 +100,7 @@ class Store:
                 async with self._session:
                     is_committed = await self._attempt(work)
                 self._vitals.alive()
-                self._away_since = None
+                self._back()
                 if is_committed:
                     return work.outcome
                 # Outside of the transaction, which must not wait for the broker.
@@ -166,6 +170,10 @@ class Store:
                 start, size = start + len(trial), size * 2
         return refused
 
+    def _back(self) -> None:
+        self._away_since = None
+        self._away.end()
+
     def _note_failure(self, cause: str) -> None:
         self._vitals.alive()
         self._vitals.attempts_failed.labels(cause).inc()
@@ -187,14 +195,18 @@ class Store:
         try:
             killed = await self._database.kill_orphans()
         except DatabaseUnavailable as exc:
-            log.warning("orphaned transactions could not be ended", error=str(exc))
-        else:
-            self._vitals.orphans_killed.inc(killed)
+            self._unending.note(error=str(exc))
+            return
+        self._unending.end()
+        self._vitals.orphans_killed.inc(killed)
+        if killed:
             log.warning("orphaned transactions ended", count=killed)
+        else:
+            log.debug("no orphaned transactions found")
 
     def _after_outage(self, trouble: _Trouble, exc: DatabaseUnavailable) -> float:
         trouble.failures += 1
+        self._away.note(error=str(exc))
         if self._away_since is None:
-            log.warning("database lost", error=str(exc))
             self._away_since = self._clock()
         return OUTAGE_BACKOFF.delay(trouble.failures)
