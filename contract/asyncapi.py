@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from contract.event import BROKERS_REASONS, EventFields, Reason, Source
 from contract.fields import json_schema
+from contract.origin import MOST_CHARACTERS, REQUESTS, RULE
 from contract.topology import (
     DEAD_EXCHANGE,
     DEAD_QUEUE,
@@ -98,7 +99,18 @@ def _events() -> Object:
         "summary": "One event, or an array of them: persistent JSON in UTF-8.",
         "contentType": "application/json",
         "payload": {"oneOf": [event, {"type": "array", "items": event}]},
+        "headers": {"type": "object", "properties": {REQUESTS: _requests()}},
         "examples": [{"name": "one", "payload": _EXAMPLE}],
+    }
+
+
+def _requests() -> Object:
+    return {
+        "type": "string",
+        "maxLength": MOST_CHARACTERS,
+        "pattern": f"^{RULE.pattern}$",
+        "description": "Ids of the requests by which the events came, in their order; id:3 for one with three events. "
+        "For logs and dead letters: the first of many, or none, may be named.",
     }
 
 
@@ -120,6 +132,8 @@ def _dead_letter() -> Object:
                 "usage-detail": {"type": "string", "description": "A sentence that says what is wrong."},
                 "usage-source": {"type": "string", "enum": [source.value for source in Source]},
                 "usage-parked-at": {"type": "string", "format": "date-time"},
+                "usage-message": {"type": "string", "description": "The message that it was in, publisher:seq."},
+                REQUESTS: _requests(),
             },
         },
     }

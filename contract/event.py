@@ -24,6 +24,7 @@ from contract.fields import (
     format_timestamp,
     strict_adapter,
 )
+from contract.origin import UNKNOWN, Origin
 
 EVENT_NAMESPACE: Final = UUID("81fa8e1e-4880-5883-afd0-8b7e9655a9b0")
 """UUID v5 of the URL namespace for `urn:usage-ingest:event`."""
@@ -203,6 +204,7 @@ class Rejected:
     source: Source
     reason: Reason
     detail: str
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The group of events that one message carries: the only state a publish has."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from contract import origin
 from contract.stamp import Stamp, Stamper
 
 
@@ -19,6 +20,18 @@ class GroupLimits:
 
 DEFAULT_LIMITS: Final = GroupLimits()
 
+Describe = Callable[[Stamp, Sequence[object]], Mapping[str, str]]
+"""Adds headers to a message that is about to be sent for the first time, for those whose events it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A message as it was first sent, and will be sent again."""
+
+    body: bytes
+    stamp: Stamp
+    headers: dict[str, Any]
+
 
 @dataclass(slots=True)
 class Group:
@@ -27,8 +40,11 @@ class Group:
     events: list[bytes] = field(default_factory=list)
     size: int = len(b"[")
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
-    sealed: tuple[bytes, Stamp] | None = None
-    """The message as it was first sent: its body and its stamp."""
+    requests: list[str] = field(default_factory=list)
+    """Whose events they are, in their order; none where there are no requests."""
+    links: list[object] = field(default_factory=list)
+    """What else is known of those requests, for whoever describes the message."""
+    sealed: Sealed | None = None
     expiry: asyncio.TimerHandle | None = None
     settled: bool = False
 
@@ -48,10 +64,14 @@ class Group:
         """Whether anybody still waits for the confirm."""
         return any(not waiter.done() for waiter in self.waiters)
 
-    def seal(self, stamper: Stamper) -> tuple[bytes, Stamp]:
-        """Fix the message for good: a republish must be byte for byte the same."""
+    def seal(self, stamper: Stamper, describe: Describe) -> Sealed:
+        """Fix the message for good: a republish must be the same, byte for byte and header for header."""
         if self.sealed is None:
-            self.sealed = (b"[" + b",".join(self.events) + b"]", stamper.stamp(len(self.events)))
+            stamp = stamper.stamp(len(self.events))
+            headers = {**stamp.to_headers(), **describe(stamp, self.links)}
+            if self.requests:
+                headers[origin.REQUESTS] = origin.join(self.requests)
+            self.sealed = Sealed(b"[" + b",".join(self.events) + b"]", stamp, headers)
         return self.sealed
 
     def settle(self, error: Exception | None = None) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
@@ -23,7 +23,9 @@ from contract.connection import (
     driver_channel,
     translated,
 )
-from contract.grouping import DEFAULT_LIMITS, Group, GroupLimits
+from contract.grouping import DEFAULT_LIMITS, Group, GroupLimits, Sealed
+from contract.incident import Incident
+from contract.origin import REQUESTS, spell
 from contract.stamp import Stamp, Stamper
 
 log = structlog.get_logger(__name__)
@@ -57,8 +59,16 @@ RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 class Observer:
     """Hears what a publisher does; this one does not care."""
 
-    def confirmed(self, events: int, seconds: float) -> None:
-        """The broker has confirmed a message of so many events, after so long."""
+    def sealed(self, stamp: Stamp, links: Sequence[object]) -> Mapping[str, str]:
+        """A message is about to be sent, with the links of those who publish by it; returns headers to add to it."""
+        del stamp, links
+        return {}
+
+    def confirmed(self, stamp: Stamp, seconds: float) -> None:
+        """The broker has confirmed the message of this stamp, after so long."""
+
+    def given_up(self, stamp: Stamp) -> None:
+        """The message of this stamp is not sent again; whether it arrived is not known."""
 
     def lost(self) -> None:
         """The broker was lost, or could not be reached."""
@@ -109,6 +119,7 @@ class Publisher:
         self._waiting: deque[Group] = deque()
         self._in_flight = 0
         self._arrival = asyncio.Event()
+        self._trouble = Incident("broker lost", "broker ready")
         self._was_ready = False
         self._accepting = False
 
@@ -117,16 +128,17 @@ class Publisher:
         """Whether the broker has confirmed something since it last failed to."""
         return self._accepting
 
-    async def publish(self, events: Sequence[bytes]) -> None:
+    async def publish(self, events: Sequence[bytes], request: str | None = None, link: object = None) -> None:
         """Return when the broker has confirmed these events; they travel in one message, all or none.
 
-        `events` are JSON objects in the queue's format.
+        `events` are JSON objects in the queue's format. `request` is the id of what is answered by it, which the
+        message will name; `link` is what the observer is to hear of when it is sent.
 
         Raises BrokerUnavailable (nothing was sent), Refused, or NotConfirmed after `deadline` seconds.
         """
         if not self._accepting:
             raise BrokerUnavailable("the broker is unavailable")
-        await self._join(events)
+        await self._join(events, request, link)
 
     async def finish(self) -> None:
         """Tell what became of the last messages, if the broker is there to hear it: to be called when all is published.
@@ -136,14 +148,19 @@ class Publisher:
         if self._accepting and self._stamper.owes_mark:
             await asyncio.wait([self._mark()], timeout=self._confirm_timeout)
 
-    def _join(self, events: Sequence[bytes]) -> asyncio.Future[None]:
+    def _join(self, events: Sequence[bytes], request: str | None = None, link: object = None) -> asyncio.Future[None]:
         """Have these events go with the last group that takes them; what is returned is done when it is confirmed."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         size = sum(map(len, events)) + len(events)
         if not self._waiting or not self._waiting[-1].takes(events, size, self._limits):
             self._waiting.append(self._open_group(loop))
-        self._waiting[-1].add(events, size, waiter)
+        group = self._waiting[-1]
+        group.add(events, size, waiter)
+        if request is not None:
+            group.requests.append(spell(request, len(events)))
+        if link is not None:
+            group.links.append(link)
         self._arrival.set()
         return waiter
 
@@ -182,9 +199,7 @@ class Publisher:
             self._accepting = False
         if failures == 1:
             self._observer.lost()
-            log.warning("broker lost", error=str(exc))
-        else:
-            log.debug("broker still away", error=str(exc), failures=failures)
+        self._trouble.note(error=str(exc))
 
     async def _prove(self, channel: AbstractChannel) -> None:
         """Open for callers once the broker has confirmed a message, a mark, on the very path theirs will take."""
@@ -196,7 +211,7 @@ class Publisher:
             self._probe = None
             raise BrokerUnavailable(str(exc)) from exc
         self._probe = None
-        if not self._accepting:
+        if not self._trouble.end() and not self._accepting:
             log.info("broker ready")
         self._accepting = self._was_ready = True
 
@@ -242,7 +257,7 @@ class Publisher:
                 if group.wanted:
                     return group
                 if group.sealed is not None:
-                    self._stamper.give_up(group.sealed[1])
+                    self._give_up(group.sealed, "nobody waits for it any more")
             self._arrival.clear()
             await self._arrival.wait()
         return None
@@ -264,27 +279,37 @@ class Publisher:
 
     async def _send(self, channel: AbstractChannel, group: Group) -> None:
         """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
-        body, stamp = group.seal(self._stamper)
+        message = group.seal(self._stamper, self._observer.sealed)
         self._in_flight += 1
         began = time.monotonic()
         try:
-            await self._confirm(channel, body, stamp)
-        except Refused:
-            self._stamper.give_up(stamp)
+            await self._confirm(channel, message)
+        except Refused as exc:
+            self._give_up(message, str(exc))
             raise
         finally:
             self._in_flight -= 1
-        self._stamper.confirm(stamp)
-        self._observer.confirmed(stamp.events, time.monotonic() - began)
-        self._observer.alive()
+        self._settled(message, time.monotonic() - began)
 
-    async def _confirm(self, channel: AbstractChannel, body: bytes, stamp: Stamp) -> None:
+    def _settled(self, message: Sealed, seconds: float) -> None:
+        self._stamper.confirm(message.stamp)
+        self._observer.confirmed(message.stamp, seconds)
+        self._observer.alive()
+        if message.stamp.events:
+            log.debug("message confirmed", seconds=round(seconds, 4), **_described(message))
+
+    def _give_up(self, message: Sealed, why: str) -> None:
+        self._stamper.give_up(message.stamp)
+        self._observer.given_up(message.stamp)
+        log.debug("message given up", why=why, **_described(message))
+
+    async def _confirm(self, channel: AbstractChannel, message: Sealed) -> None:
         # No message_id: the driver matches what is returned by it, and makes a fresh one for each attempt.
-        properties = Basic.Properties(content_type="application/json", delivery_mode=2, headers=stamp.to_headers())
+        properties = Basic.Properties(content_type="application/json", delivery_mode=2, headers=message.headers)
         try:
             with translated():
                 await channel.basic_publish(
-                    body,
+                    message.body,
                     exchange=self._exchange,
                     routing_key=self._routing_key,
                     properties=properties,
@@ -300,6 +325,14 @@ class Publisher:
                 case DeliveryError():
                     raise Refused("the queue does not take more messages") from exc
             raise
+
+
+def _described(message: Sealed) -> dict[str, object]:
+    return {
+        "stamp": message.stamp.name,
+        "events": message.stamp.events,
+        "requests": message.headers.get(REQUESTS),
+    }
 
 
 def _refusal(exc: Refused, *, was_sent: bool) -> Exception:

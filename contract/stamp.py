@@ -45,6 +45,11 @@ class Stamp:
     void: Ranges = ()
     """Numbers up to the floor that were given up: refused, or sent and then wanted by nobody. They may have arrived."""
 
+    @property
+    def name(self) -> str:
+        """What the message is called in logs, and in the books: `publisher:seq`."""
+        return f"{self.publisher}:{self.seq}"
+
     def to_headers(self) -> dict[str, Any]:
         """Return the AMQP headers of the message."""
         headers: dict[str, Any] = {

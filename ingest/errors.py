@@ -84,13 +84,16 @@ CODES: Final = tuple(dict.fromkeys(answer.code for answer in (*ANSWERS.values(),
 """Every code that a client may be answered with."""
 
 
-REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+REQUEST_ID_RULE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+"""Where a request keeps its id, once it has one."""
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """Take the request's id from its headers, or make one."""
     given = headers.get("X-Request-Id")
-    return given if given is not None and REQUEST_ID.fullmatch(given) else str(uuid7())
+    return given if given is not None and REQUEST_ID_RULE.fullmatch(given) else str(uuid7())
 
 
 def answer_to(exc: BaseException) -> Answer:

@@ -16,7 +16,7 @@ from ingest.admission import Admission, Overloaded
 from ingest.auth import Access, Caller, Claim
 from ingest.batch import Judged, judge, parse_atomic, parse_batch
 from ingest.body import JSON, NDJSON, BodyLimits, UnsupportedMediaType, check_head, decode_body, read_body
-from ingest.errors import ANSWERS, Unready, answer_to, error_response, request_id_of
+from ingest.errors import ANSWERS, REQUEST_ID, Unready, answer_to, error_response, request_id_of
 from ingest.limits import RateLimits
 from ingest.record import Receipt, Record, Window, parse_project_id
 from ingest.response import Success
@@ -45,7 +45,7 @@ class Publisher(Protocol):
     def ready(self) -> bool:
         """Whether `publish` has a chance."""
 
-    async def publish(self, events: list[bytes]) -> None:
+    async def publish(self, events: list[bytes], request: str) -> None:
         """Return when the events are confirmed; raises BrokerUnavailable, Refused, NotConfirmed."""
 
 
@@ -92,7 +92,7 @@ class Handlers:
             key = (record.key or received.key) if is_signed else idempotency.agree(record.key, received.key)
             event = record.accept(received.receipt, key=key)
             self._count(received, 1)
-            await self.publisher.publish([event.to_wire()])
+            await self.publisher.publish([event.to_wire()], request[REQUEST_ID])
         self.vitals.accepted.inc()
         return Success(RECORDED, f"Usage-Id: {event.id}\r\n")
 
@@ -110,7 +110,7 @@ class Handlers:
             if judged.errors and (atomic or not judged.events):
                 raise judged.as_refusal()
             self._count(received, len(judged.events))
-            await self.publisher.publish([event.to_wire() for event in judged.events])
+            await self.publisher.publish([event.to_wire() for event in judged.events], request[REQUEST_ID])
         self.vitals.accepted.inc(len(judged.events))
         for error in judged.errors.values():
             self.vitals.rejected.labels(answer_to(error).code).inc()
@@ -157,20 +157,20 @@ class Handlers:
 
     async def answer(self, request: web.BaseRequest, answering: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         """Give every answer its request id, and every refusal its JSON body."""
-        request_id = request_id_of(request.headers)
+        request_id = request[REQUEST_ID] = request_id_of(request.headers)
         try:
             response = await answering
         except ConnectionError:
             raise  # nobody listens
         except web.HTTPException as exc:
-            self._count_refusal(exc)
+            self._note_refusal(exc, request_id)
             raise  # it is answered behind us
         except _EXPECTED as exc:
-            self._count_refusal(exc)
+            self._note_refusal(exc, request_id)
             response = error_response(exc, path=request.raw_path, request_id=request_id)
         except Exception as exc:
             log.exception("bug", request_id=request_id)
-            self._count_refusal(exc)
+            self._note_refusal(exc, request_id)
             response = error_response(exc, path=request.raw_path, request_id=request_id)
         if isinstance(response, Success):
             response.add("X-Request-Id", request_id)
@@ -180,8 +180,10 @@ class Handlers:
             response.force_close()
         return response
 
-    def _count_refusal(self, exc: Exception) -> None:
-        self.vitals.refused.labels(answer_to(exc).code).inc()
+    def _note_refusal(self, exc: Exception, request_id: str) -> None:
+        answer = answer_to(exc)
+        log.debug("request refused", request_id=request_id, status=answer.status, code=answer.code)
+        self.vitals.refused.labels(answer.code).inc()
         if isinstance(exc, Overloaded):
             self.vitals.shed.inc()
 

@@ -18,7 +18,7 @@ from ingest.admission import Overloaded
 from ingest.auth import Forbidden, Modes
 from ingest.batch import BatchTooLarge
 from ingest.body import JSON, NDJSON, BadEncoding, BodyLimits, BodyTimeout, BodyTooLarge, UnsupportedMediaType
-from ingest.errors import ANSWERS, REQUEST_ID, HeadTimeout, MalformedRequest, Unready
+from ingest.errors import ANSWERS, REQUEST_ID_RULE, HeadTimeout, MalformedRequest, Unready
 from ingest.handlers import RECORDED, Operation
 from ingest.limits import RateLimited
 from ingest.openapi_examples import RECORD, RECORD_ONCE, named
@@ -52,7 +52,7 @@ _HEADERS_BESIDE: Final[Mapping[type[Exception], tuple[str, ...]]] = {
 
 _RECORDED: Final[Object] = json.loads(RECORDED)
 
-REQUEST_ID_PATTERN: Final = f"^{REQUEST_ID.pattern}$"
+REQUEST_ID_PATTERN: Final = f"^{REQUEST_ID_RULE.pattern}$"
 
 
 def document(single: Operation, batch: Operation, batch_records: int, modes: Modes) -> Object:

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from ingest.errors import HeadTimeout, MalformedRequest, error_body, error_response, request_id_of
+from ingest.errors import REQUEST_ID, HeadTimeout, MalformedRequest, error_body, error_response, request_id_of
 
 
 class JsonRequestHandler(RequestHandler):
@@ -84,7 +84,8 @@ class JsonRequestHandler(RequestHandler):
 
 
 def _response_to(exc: BaseException, request: web.BaseRequest) -> web.Response:
-    return error_response(exc, path=request.raw_path, request_id=request_id_of(request.headers))
+    request_id = request.get(REQUEST_ID) or request_id_of(request.headers)
+    return error_response(exc, path=request.raw_path, request_id=request_id)
 
 
 class JsonSite(web.BaseSite):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from contract.publisher import Observer
+from contract.stamp import Stamp
 from ingest.errors import CODES
 from runtime.metrics import EVENTS, SECONDS, from_zero
 
@@ -36,11 +37,11 @@ class Vitals(Observer):
         )
         self._lost = Counter("usage_broker_lost", "Times that the broker was lost.", registry=registry)
 
-    def confirmed(self, events: int, seconds: float) -> None:
+    def confirmed(self, stamp: Stamp, seconds: float) -> None:
         """Count a confirmed message; a mark, which holds no event, tells of the broker all the same."""
         self._confirm_seconds.observe(seconds)
-        if events:
-            self._group_events.observe(events)
+        if stamp.events:
+            self._group_events.observe(stamp.events)
 
     def lost(self) -> None:
         """Count a lost connection."""

@@ -57,14 +57,15 @@ class Batch:
     def _enter(self, delivery: Delivery, decoded: Decoded) -> None:
         name = delivery.entry_id
         if name is not None and len(decoded.events) + len(decoded.rejected) <= STAMPED_EVENTS:
-            entry = Entry(name, decoded.events, decoded.rejected, delivery.stamp, delivery.digest)
+            digest = delivery.digest
+            entry = Entry(name, decoded.events, decoded.rejected, delivery.stamp, digest, delivery.requests)
             known = self.single.setdefault(name, entry)
             if known is entry or known.digest == entry.digest:
                 self.copies += known is not entry
                 self._parts.append(Message(delivery.tag, known))
                 return
         if decoded.rejected:
-            entry = Entry(EntryId.new(), decoded.events, decoded.rejected)
+            entry = Entry(EntryId.new(), decoded.events, decoded.rejected, requests=delivery.requests)
             self.single[entry.id] = entry
             self._parts.append(Message(delivery.tag, entry))
             return

@@ -14,6 +14,7 @@ from contract import topology
 from contract.connection import BrokerUnavailable, translated
 from contract.event import Source
 from contract.fields import truncate
+from contract.origin import REQUESTS
 from contract.publisher import Refused, Unroutable
 from worker.browsing import Browser
 from worker.database import Database
@@ -87,6 +88,8 @@ def _route(letter: DeadLetter) -> tuple[str, str]:
 def _properties(letter: DeadLetter) -> Basic.Properties:
     # A whole message is entered under its own number: for the books it was never anything but late.
     headers: FieldTable = {REPLAY: str(letter.key)} if letter.stamp is None else letter.stamp.to_headers()
+    if letter.requests:
+        headers[REQUESTS] = letter.headers[REQUESTS]
     return Basic.Properties(content_type="application/json", delivery_mode=2, headers=headers)
 
 

@@ -9,6 +9,7 @@ from aiormq.abc import AbstractChannel
 
 from contract.connection import BrokerUnavailable
 from contract.fields import truncate
+from contract.incident import Incident
 from worker.batching import Batch
 from worker.breaker import Breaker
 from worker.deadletters import DeadLetters
@@ -51,6 +52,7 @@ class Session:
         self._wake = asyncio.Event()
         self._subscription = Subscription(channel, policy, self._wake.set)
         self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, vitals=vitals)
+        self._safe_mode = Incident("safe mode", "safe mode over")
         self._writing: asyncio.Task[None] | None = None
 
     @property
@@ -80,7 +82,7 @@ class Session:
                     suspect = self._policy.is_suspect(batch.earlier_deliveries)
                     await self._subscription.retune(batch.shape, batch.messages, suspect=suspect)
                     self._vitals.prefetch.set(self._subscription.prefetch)
-                    self._vitals.safe_mode.set(suspect and self._subscription.prefetch == self._policy.first())
+                    self._note_safe_mode(batch, is_on=suspect and self._subscription.prefetch == self._policy.first())
             await self._written()
             await self._settler.finish()
         finally:
@@ -90,6 +92,13 @@ class Session:
             if self._writing is not None:
                 await asyncio.gather(self._writing, return_exceptions=True)
             await self._settler.close()
+
+    def _note_safe_mode(self, batch: Batch, *, is_on: bool) -> None:
+        self._vitals.safe_mode.set(is_on)
+        if is_on:
+            self._safe_mode.note(deliveries=batch.earlier_deliveries + 1, stamps=[str(name) for name in batch.single])
+        else:
+            self._safe_mode.end()
 
     async def _written(self) -> None:
         if self._writing is not None:
@@ -105,7 +114,7 @@ class Session:
             if not self._is_writing:
                 self._vitals.alive()
                 await self._written()  # raises what it raised
-            self._settler.raise_if_failed()
+            self._settler.look()
             if self._stop.is_set():
                 await self._subscription.stop()
             self._fill(batch)

@@ -17,6 +17,7 @@ from contract import topology
 from contract.connection import translated
 from contract.event import EVENT_NAMESPACE, NotJson, Reason, Rejected, Source, event_id, parse_json
 from contract.fields import fold_object_id, format_timestamp, parse_timestamp
+from contract.origin import REQUESTS, ids
 from contract.stamp import Stamp
 
 KEY: Final = "usage-key"
@@ -24,6 +25,8 @@ REASON: Final = "usage-reason"
 DETAIL: Final = "usage-detail"
 SOURCE: Final = "usage-source"
 PARKED_AT: Final = "usage-parked-at"
+MESSAGE: Final = "usage-message"
+"""Of what message a letter was a part: `publisher:seq`."""
 REPLAY: Final = "usage-replay"
 """On a message that is a dead letter sent again: the letter's key."""
 
@@ -59,6 +62,19 @@ class DeadLetter:
     def is_whole(self) -> bool:
         """Whether the broker dead-lettered a message as it was; workers park what they do not store of one."""
         return REASON not in self.headers
+
+    @property
+    def message(self) -> str | None:
+        """The message that it was, or was a part of, as `publisher:seq`; None when that is not known."""
+        if self.stamp is not None:
+            return self.stamp.name
+        name = self.headers.get(MESSAGE)
+        return name if isinstance(name, str) else None
+
+    @property
+    def requests(self) -> list[str]:
+        """The ids of the requests by which its events came, as far as they are known."""
+        return ids(self.headers.get(REQUESTS))
 
     @property
     def project_ids(self) -> frozenset[str]:
@@ -174,6 +190,10 @@ class DeadLetters:
             SOURCE: rejected.source.value,
             PARKED_AT: format_timestamp(datetime.now(UTC)),
         }
+        if rejected.origin.message is not None:
+            headers[MESSAGE] = rejected.origin.message
+        if rejected.origin.request is not None:
+            headers[REQUESTS] = rejected.origin.request
         await self._channel.basic_publish(
             rejected.body,
             exchange=topology.DEAD_EXCHANGE,

@@ -26,6 +26,8 @@ class Delivery:
     """The key of the dead letter that this message was, when it is one that was sent again."""
     unreadable: str | None = None
     """What of its AMQP properties could not be read, as a sentence."""
+    requests: object = None
+    """The header that tells by which requests its events came, as it was sent."""
 
     @property
     def entry_id(self) -> EntryId | None:

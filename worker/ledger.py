@@ -9,6 +9,7 @@ from uuid import UUID, uuid5
 import uuid_utils.compat as uuid_utils
 
 from contract.event import EVENT_NAMESPACE, Rejected, UsageEvent
+from contract.origin import Origin, request_at
 from contract.stamp import Stamp
 
 STAMPED_EVENTS: Final = 10_000
@@ -41,6 +42,10 @@ class EntryId:
         """An entry for messages that have no identity of their own."""
         return cls("batch", uuid_utils.uuid7())
 
+    def __str__(self) -> str:
+        """What it is called in logs: as in the audit, `publisher:seq`."""
+        return f"{self.uuid}:{self.seq}" if self.kind == "publisher" else f"{self.kind} {self.uuid}"
+
     def to_document(self) -> dict[str, Any]:
         """Return the `_id` of the ledger's row."""
         return {self.kind: self.uuid} if self.seq is None else {self.kind: self.uuid, "seq": self.seq}
@@ -66,6 +71,8 @@ class Entry:
     stamp: Stamp | None = None
     digest: bytes | None = None
     """Of the body; None where several messages share the entry. A row of this id with another is somebody else's."""
+    requests: object = None
+    """The header that tells by which requests its events came."""
 
     @property
     def size(self) -> int:
@@ -80,6 +87,13 @@ class Entry:
     def letter_keys(self) -> Iterator[UUID]:
         """The keys of the dead letters that its items might become, one for each in order: the rejected ones first."""
         return (self.id.letter_key(position) for position in range(self.size))
+
+    def origin_of(self, position: int) -> Origin:
+        """Where its item at `position` came from, rejected ones first."""
+        # Which of a message's items were rejected is not known any more, but that all were, or none.
+        is_in_order = not (self.events and self.rejected)
+        request = request_at(self.requests, position) if is_in_order else None
+        return Origin(None if self.stamp is None else self.stamp.name, request)
 
     def disowned(self) -> "Entry":
         """The same under a new identity: its own belongs to a message of other content."""

@@ -9,7 +9,8 @@ import msgspec
 
 from contract.event import NotJson, encode_json, parse_json
 from contract.fields import format_timestamp
-from worker.deadletters import DETAIL, KEY, PARKED_AT, REASON, SOURCE, DeadLetter
+from contract.origin import REQUESTS
+from worker.deadletters import DETAIL, KEY, MESSAGE, PARKED_AT, REASON, SOURCE, DeadLetter
 from worker.selection import Tally
 
 DETAIL_WIDTH: Final = 80
@@ -38,6 +39,8 @@ def to_item(letter: DeadLetter) -> dict[str, Any]:
         "projectIds": sorted(letter.project_ids),
         "size": len(letter.body),
         "whole": letter.is_whole,
+        "message": letter.message,
+        "requests": letter.requests,
         "stamp": stamp and {"publisher": str(stamp.publisher), "seq": stamp.seq, "events": stamp.events},
     }
 
@@ -53,7 +56,7 @@ def to_full_item(letter: DeadLetter) -> dict[str, Any]:
 
 def to_page(letter: DeadLetter) -> Iterator[str]:
     """One letter for a person to read: all there is to know, and the body."""
-    told = {KEY, REASON, DETAIL, SOURCE, PARKED_AT}
+    told = {KEY, REASON, DETAIL, SOURCE, PARKED_AT, MESSAGE, REQUESTS}
     headers = {f"header {name}": value for name, value in letter.headers.items() if name not in told}
     for name, value in {**to_item(letter), **headers}.items():
         yield plain(f"{name + ':':<12} {value if isinstance(value, str) else encode_json(value).decode()}")

@@ -1,7 +1,7 @@
 """What is to be done with a batch, seen against what was stored and entered before."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -81,6 +81,11 @@ class _Letter:
     event: UsageEvent | None = None
 
 
+def _letter(task: _Task, position: int, rejected: Rejected, event: UsageEvent | None = None) -> _Letter:
+    entry = task.entry
+    return _Letter(task, entry.id.letter_key(position), replace(rejected, origin=entry.origin_of(position)), event)
+
+
 class Work:
     """What is left of a batch, over all attempts at it."""
 
@@ -124,7 +129,7 @@ class Work:
         """Be done with the entries that have a row in the ledger, and have what others brought as rejected parked."""
         self._tasks = [task for task in self._tasks if not self._is_copy(task, rows.get(task.entry.id))]
         self._letters = [
-            _Letter(task, task.entry.id.letter_key(position), rejected)
+            _letter(task, position, rejected)
             for task in self._tasks
             if not task.rejected_are_parked
             for position, rejected in enumerate(task.entry.rejected)
@@ -173,12 +178,7 @@ class Work:
         entry = task.entry
         positions = {id(event): number for number, event in enumerate(entry.events, len(entry.rejected))}
         self._letters += [
-            _Letter(
-                task,
-                entry.id.letter_key(positions[id(event)]),
-                Rejected(event.to_wire(), event.source, reason, detail),
-                event,
-            )
+            _letter(task, positions[id(event)], Rejected(event.to_wire(), event.source, reason, detail), event)
             for event, reason, detail in wrong
         ]
 

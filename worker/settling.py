@@ -1,6 +1,7 @@
 """Writing a batch, and settling its messages."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -13,9 +14,11 @@ from aiormq.abc import AbstractChannel
 from contract.cancellation import end
 from contract.connection import BrokerUnavailable, translated
 from contract.event import Rejected
+from contract.incident import Incident
 from worker.batching import Batch, Message
 from worker.deadletters import DeadLetters
 from worker.ledger import STAMPED_EVENTS, Entry, split
+from worker.parking_log import ParkingLog
 from worker.plan import Outcome
 from worker.policies import BatchPolicy
 from worker.store import Park, Store
@@ -61,6 +64,8 @@ class Settler:
         self._vitals = vitals
         self.acknowledged = 0
         """How many messages are done with."""
+        self._parked = ParkingLog()
+        self._blocked = Incident("dead letters blocked", "dead letters parked")
         self._aside: list[Message] = []
         self._parking: asyncio.Task[None] | None = None
         self._under_way: dict[UUID, asyncio.Task[None]] = {}
@@ -84,7 +89,7 @@ class Settler:
                 self.acknowledged += batch.messages
         outcome += Outcome(copies=batch.copies)
         self._vitals.written(batch.events, batch.redelivered, outcome, time.monotonic() - began)
-        log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome))
+        log.debug("batch", messages=batch.messages, redelivered=batch.redelivered, **asdict(outcome), **_named(batch))
 
     async def finish(self) -> None:
         """Return when nothing is set aside any more; raises what `write` does."""
@@ -96,9 +101,11 @@ class Settler:
         if self._parking is not None:
             await asyncio.gather(self._parking, return_exceptions=True)
         await end(*set(self._under_way.values()))
+        self._parked.tell()
 
-    def raise_if_failed(self) -> None:
-        """Raise what ended the work at what is set aside."""
+    def look(self) -> None:
+        """To be called now and then: raises what ended the work at what is set aside."""
+        self._parked.tell_if_due()
         if self._parking is not None and self._parking.done():
             self._parking.result()
 
@@ -129,7 +136,7 @@ class Settler:
         self._aside += messages
         self._vitals.set_aside.set(len(self._aside))
         if self._parking is None or self._parking.done():
-            log.warning("dead letters blocked", messages=len(self._aside))
+            self._blocked.note(messages=len(self._aside))
             self._parking = asyncio.create_task(self._settle_aside())
 
     async def _settle_aside(self) -> None:
@@ -138,7 +145,7 @@ class Settler:
             await self._acknowledge(messages)
             del self._aside[: len(messages)]
             self._vitals.set_aside.set(len(self._aside))
-            log.info("dead letters parked", messages=len(messages))
+            self._blocked.end(messages=len(messages))
 
     async def _acknowledge_up_to(self, tag: int) -> None:
         """Acknowledge a whole batch, by one frame; the caller has written all that came before it, too."""
@@ -179,12 +186,18 @@ class Settler:
         for key in letters:
             del self._under_way[key]
         self._vitals.parked(letters.values())
+        self._parked.note(letters)
 
     def _publish(self, letters: Mapping[UUID, Rejected]) -> set[asyncio.Task[None]]:
         """Publish what is not under way yet; what is, would lie there twice."""
         if new := {key: rejected for key, rejected in letters.items() if key not in self._under_way}:
             self._under_way |= dict.fromkeys(new, asyncio.create_task(self._dead_letters.park(new)))
         return {self._under_way[key] for key in letters}
+
+
+def _named(batch: Batch) -> dict[str, object]:
+    """The messages that have a name; thousands of them are spelled only for somebody to read."""
+    return {"stamps": [str(name) for name in batch.single]} if log.is_enabled_for(logging.DEBUG) else {}
 
 
 def _entries(messages: Sequence[Message]) -> list[Entry]:

@@ -11,6 +11,7 @@ from pamqp.commands import Basic
 from contract import topology
 from contract.connection import translated
 from contract.event import Source
+from contract.origin import REQUESTS
 from contract.properties import unreadable
 from contract.stamp import Stamp
 from worker.deadletters import replayed_key
@@ -108,4 +109,5 @@ def delivery_of(message: DeliveredMessage) -> Delivery:
         stamp=Stamp.from_headers(headers),
         replay=replayed_key(headers),
         unreadable=unreadable(message.header.properties),
+        requests=headers.get(REQUESTS),
     )

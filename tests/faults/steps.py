@@ -14,8 +14,8 @@ from uuid import UUID
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from contract.event import Decoded, Rejected
+from contract.grouping import Sealed
 from contract.publisher import Publisher
-from contract.stamp import Stamp
 from ingest.record import Record
 from worker.database import Database, Transaction
 from worker.deadletters import DeadLetters
@@ -105,18 +105,18 @@ def _wrap_parse(fuse: Fuse) -> None:
 def _wrap_confirm(fuse: Fuse) -> None:
     confirm = Publisher._confirm
 
-    async def wrapped(self: Publisher, channel: AbstractChannel, body: bytes, stamp: Stamp) -> None:
-        if not stamp.events:
-            return await confirm(self, channel, body, stamp)
+    async def wrapped(self: Publisher, channel: AbstractChannel, message: Sealed) -> None:
+        if not message.stamp.events:
+            return await confirm(self, channel, message)
         fuse.reach("publish:before")
         if fuse.names("publish:after"):
-            publishing = asyncio.create_task(confirm(self, channel, body, stamp))
+            publishing = asyncio.create_task(confirm(self, channel, message))
             await asyncio.sleep(0)
             # The driver holds the lock until the message is on its way; no confirm can have been seen yet.
             async with channel.lock:  # type: ignore[attr-defined]
                 fuse.reach("publish:after")
             return await publishing
-        await confirm(self, channel, body, stamp)
+        await confirm(self, channel, message)
         fuse.reach("confirm:before")
         return None
 

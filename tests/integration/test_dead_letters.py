@@ -66,11 +66,14 @@ async def test_a_program_gets_one_object_a_line(tool: Tool, post: Post) -> None:
         "projectIds": ["proj_a"],
         "size": len(letter.body),
         "whole": False,
+        "message": None,
+        "requests": [],
         "stamp": None,
     }
     assert second["projectIds"] == ["proj_a", "proj_b"]
     assert second["whole"] is True
     assert second["parkedAt"] is None
+    assert second["message"] == f"{STAMP.publisher}:5"
     assert second["stamp"] == {"publisher": str(STAMP.publisher), "seq": 5, "events": 2}
 
 
