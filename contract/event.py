@@ -207,8 +207,7 @@ class Rejected:
     origin: Origin = UNKNOWN
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(msgspec.Struct, frozen=True):
     """What a message held."""
 
     events: list[UsageEvent]

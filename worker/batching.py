@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from contract.event import Decoded
 from worker.delivery import Delivery
+from worker.documents import Drafts
 from worker.ledger import STAMPED_EVENTS, Entry, EntryId
 from worker.policies import MessageShape
 
@@ -36,6 +37,8 @@ class Batch:
     """How many of its messages were delivered before."""
     earlier_deliveries: int = 0
     """How often its last message was delivered before."""
+    drafts: Drafts = field(default_factory=Drafts)
+    """The documents of some of its events."""
     _parts: list[Message | tuple[int, Decoded]] = field(default_factory=list)
 
     @property

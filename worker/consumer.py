@@ -22,6 +22,9 @@ from worker.vitals import Vitals
 IDLE: Final = 1.0
 """Seconds after which a session with nothing to do says that it is alive."""
 
+BREATH: Final = 500
+"""Events that are prepared at a stretch, about 5 ms, while the batch before waits for its turn to go on."""
+
 RELEASE_AFTER: Final = 300.0
 """Seconds without the database after which what was delivered goes back to the queue: well below the half hour after
 which the broker takes it back by itself, and long enough for a failover or a restart not to cost a delivery."""
@@ -117,20 +120,27 @@ class Session:
             self._settler.look()
             if self._stop.is_set():
                 await self._subscription.stop()
-            self._fill(batch)
+            await self._fill(batch)
             if self._is_due(batch):
                 return batch
             if self._stop.is_set() and not self._subscription.arrived:
                 return batch if batch.messages else None
             await self._more(batch)
 
-    def _fill(self, batch: Batch) -> None:
-        arrived = self._subscription.arrived
+    async def _fill(self, batch: Batch) -> None:
+        arrived, events = self._subscription.arrived, 0
+        received_at, now = truncate(datetime.now(UTC)), time.monotonic()
         while arrived and not self._is_full(batch):
             delivery = arrived.popleft()
-            decoded = delivery.decode(truncate(datetime.now(UTC)))
+            decoded = delivery.decode(received_at)
             self._breaker.note(delivery, decoded)
-            batch.add(delivery, decoded, time.monotonic())
+            batch.add(delivery, decoded, now)
+            if self._is_writing:
+                batch.drafts.prepare(decoded.events)
+                events += len(decoded.events)
+                if events >= BREATH:
+                    events = 0
+                    await asyncio.sleep(0)
 
     def _is_full(self, batch: Batch) -> bool:
         # With a prefetch of 1 nothing more comes before this is settled.

@@ -1,8 +1,8 @@
 """What the MongoDB driver raises, as one of ours for each thing that the caller can do about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
@@ -26,6 +26,10 @@ class WriteConflict(Exception):
     """Another transaction holds, or has just written, a document of this one: repeat it, lookup included."""
 
 
+class KnownId(WriteConflict):
+    """What should be inserted is there already: repeat the transaction, and look up first."""
+
+
 class TotalsConflict(WriteConflict):
     """The other transaction is adding to the same totals."""
 
@@ -44,7 +48,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except BulkWriteError as exc:
-        raise _of_write_errors(exc) from exc
+        raise _of_write_errors(exc.details) from exc
     except OperationFailure as exc:
         if exc.code == _WRITE_CONFLICT:
             raise WriteConflict(str(exc)) from exc
@@ -73,11 +77,19 @@ def of_our_own() -> Iterator[None]:
         raise DatabaseUnavailable(f"a document of our own is refused: {exc}") from exc
 
 
-def _of_write_errors(exc: BulkWriteError) -> Exception:
+def raise_write_errors(reply: Mapping[str, Any]) -> None:
+    """Raise what the reply to a write command, which was executed, says of its documents."""
+    if reply.get("writeErrors"):
+        raise _of_write_errors(reply)
+
+
+def _of_write_errors(details: Mapping[str, Any]) -> Exception:
     # Never the exception's own text: it carries every document of the batch.
-    errors = exc.details.get("writeErrors") or [{}]
+    errors = details.get("writeErrors") or [{}]
     code, message = errors[0].get("code"), str(errors[0].get("errmsg"))
-    if code in {_DUPLICATE_KEY, _WRITE_CONFLICT}:
+    if code == _DUPLICATE_KEY:
+        return KnownId(f"error {code}")
+    if code == _WRITE_CONFLICT:
         return WriteConflict(f"error {code}")
     if code in _REFUSED_DOCUMENT:
         return DocumentRefused(errors[0]["index"], message)

@@ -153,9 +153,11 @@ def _key_of_whole(body: bytes, headers: Mapping[str, Any], stamp: Stamp | None) 
 
 def replayed_key(headers: Mapping[str, Any]) -> UUID | None:
     """The key of the dead letter that a message was; None when it was none."""
+    if REPLAY not in headers:
+        return None
     try:
         return UUID(headers[REPLAY])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError):
         return None
 
 

@@ -1,10 +1,11 @@
 """A delivery: a message with its receipt, its body still bytes."""
 
 import hashlib
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from contract.event import Decoded, Reason, Rejected, Source, decode
 from contract.stamp import Stamp
@@ -13,8 +14,7 @@ from worker.ledger import EntryId
 DIGEST_BYTES: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """A message with its receipt; the body stays bytes until its batch is built."""
 
     tag: int

@@ -1,11 +1,14 @@
 """An event as it stands in MongoDB."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal
 from typing import Any, Final
 
+import bson
 from bson import Decimal128, Int64, ObjectId
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 
 from contract.event import Source, UsageEvent
 from contract.fields import PropertyValue, is_object_id
@@ -15,6 +18,52 @@ _DECIMAL128: Final = Context(prec=34)
 """The default context would round to 28 digits."""
 _TWO_WORDS: Final = struct.Struct("<QQ")
 _WORD: Final = 2**64 - 1
+
+
+CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    uuid_representation=bson.binary.UuidRepresentation.STANDARD, tz_aware=True
+)
+
+Document = Mapping[str, Any]
+
+
+class Unencodable(ValueError):
+    """BSON cannot hold the document."""
+
+
+def encode(document: Document) -> RawBSONDocument:
+    """Encode a document; one that is encoded stays as it is. Raises Unencodable."""
+    if type(document) is RawBSONDocument:
+        return document
+    try:
+        return RawBSONDocument(bson.encode(document, codec_options=CODEC))
+    except (bson.errors.BSONError, OverflowError, UnicodeError, ValueError) as exc:
+        raise Unencodable(str(exc)) from exc
+
+
+class Drafts:
+    """Events' documents, encoded when there is time for it: while the batch before is written."""
+
+    def __init__(self) -> None:
+        # By the object, not its id, which another event of the batch may have too.
+        self._encoded: dict[int, RawBSONDocument] = {}
+
+    def prepare(self, events: Iterable[UsageEvent]) -> None:
+        """Encode these, which must live as long as the drafts; what cannot be encoded is left for later."""
+        for event in events:
+            try:
+                self._encoded[id(event)] = encode(to_document(event))
+            except Unencodable:
+                continue
+
+    def of(self, events: Iterable[UsageEvent]) -> list[Document]:
+        """Return each event's document."""
+        drafts = ((event, self._encoded.get(id(event))) for event in events)
+        return [to_document(event) if draft is None else draft for event, draft in drafts]
+
+
+NO_DRAFTS: Final = Drafts()
+"""None is prepared: each document is made when it is asked for."""
 
 
 def to_document(event: UsageEvent) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from contract.event import Reason, Rejected, UsageEvent
+from worker.documents import NO_DRAFTS, Drafts
 from worker.ledger import Entry, EntryId, Row
 
 log = structlog.get_logger(__name__)
@@ -89,7 +90,8 @@ def _letter(task: _Task, position: int, rejected: Rejected, event: UsageEvent | 
 class Work:
     """What is left of a batch, over all attempts at it."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[Entry], drafts: Drafts = NO_DRAFTS) -> None:
+        self.drafts = drafts
         self._tasks = [_Task(entry, entry.events) for entry in entries]
         self._found = Outcome()
         """What the ledger says of entries that were in it."""
@@ -124,6 +126,11 @@ class Work:
             parked=sum(len(task.parked) for task in self._tasks),
         )
         return self._found + ours
+
+    def take_for_new(self) -> None:
+        """Go on as if nothing of it had come before."""
+        self.leave_out_copies({})
+        self.plan({})
 
     def leave_out_copies(self, rows: Mapping[EntryId, Mapping[str, Any]]) -> None:
         """Be done with the entries that have a row in the ledger, and have what others brought as rejected parked."""

@@ -17,6 +17,7 @@ from contract.event import Rejected
 from contract.incident import Incident
 from worker.batching import Batch, Message
 from worker.deadletters import DeadLetters
+from worker.documents import NO_DRAFTS, Drafts
 from worker.ledger import STAMPED_EVENTS, Entry, split
 from worker.parking_log import ParkingLog
 from worker.plan import Outcome
@@ -78,7 +79,7 @@ class Settler:
         """
         began = time.monotonic()
         try:
-            outcome = await self._store_all(batch.entries, self._park_soon)
+            outcome = await self._store_all(batch.entries, self._park_soon, batch.drafts)
         except ParkingBlocked:
             outcome = await self._store_apart(batch)
         else:
@@ -109,11 +110,11 @@ class Settler:
         if self._parking is not None and self._parking.done():
             self._parking.result()
 
-    async def _store_all(self, entries: Sequence[Entry], park: Park) -> Outcome:
+    async def _store_all(self, entries: Sequence[Entry], park: Park, drafts: Drafts = NO_DRAFTS) -> Outcome:
         """Store in one transaction, or in several, when a message is larger than a transaction should be."""
         total = Outcome()
         for together in split(entries, self._most):
-            total += await self._store.write(together, park, abandoned=self._abandoned)
+            total += await self._store.write(together, park, abandoned=self._abandoned, drafts=drafts)
             self._vitals.lag(together)
         return total
 

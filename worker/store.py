@@ -14,8 +14,8 @@ from contract.backoff import Backoff
 from contract.event import Rejected
 from contract.incident import Incident
 from worker.database import Database, Transaction
-from worker.database_errors import DatabaseUnavailable, DocumentRefused, TotalsConflict, WriteConflict
-from worker.documents import from_document, to_document
+from worker.database_errors import DatabaseUnavailable, DocumentRefused, KnownId, TotalsConflict, WriteConflict
+from worker.documents import NO_DRAFTS, Drafts, from_document
 from worker.ledger import Entry, EntryId
 from worker.plan import Outcome, Work
 from worker.totals import draw_slot, to_additions, totals_of
@@ -28,6 +28,10 @@ OUTAGE_BACKOFF: Final = Backoff(first=0.05, cap=2.0)
 ORPHAN_PATIENCE: Final = 1.0
 """Seconds of write conflicts after which the other side is taken for dead: live workers commit in less."""
 
+WARY_BATCHES: Final = 4
+"""Batches that are looked up before they are written, after one that was not all new, after a failure and at the start:
+more than a predecessor may have stored without acknowledging them."""
+
 TRIAL_DOCUMENTS: Final = 64
 """How many documents are tried at once behind one that was refused; twice as many after each trial that goes well."""
 
@@ -35,10 +39,16 @@ Park = Callable[[Mapping[UUID, Rejected]], Awaitable[None]]
 """Puts these among the dead letters, each under its key; returns when that is confirmed."""
 
 
+class _NotNew(Exception):
+    """What was taken for new is not, or not all of it."""
+
+
 @dataclass(slots=True)
 class _Trouble:
     """How the attempts at one batch have gone so far."""
 
+    blind: bool
+    """Whether the next attempt takes everything for new, without a look."""
     failures: int = 0
     conflict_since: float | None = None
     orphans_ended: bool = False
@@ -64,6 +74,8 @@ class Store:
         self._away_since: float | None = None
         self._away = Incident("database lost", "database back")
         self._unending = Incident("orphaned transactions could not be ended", "orphaned transactions can be ended")
+        self._wary = WARY_BATCHES
+        """How many of the next batches are to be looked up."""
 
     @property
     def available(self) -> bool:
@@ -85,7 +97,14 @@ class Store:
         self._back()
         return True
 
-    async def write(self, entries: Sequence[Entry], park: Park, *, abandoned: Callable[[], bool]) -> Outcome:
+    async def write(
+        self,
+        entries: Sequence[Entry],
+        park: Park,
+        *,
+        abandoned: Callable[[], bool],
+        drafts: Drafts = NO_DRAFTS,
+    ) -> Outcome:
         """Store the events, and enter them; return when they are durable, however long MongoDB is away.
 
         An entry that is in the ledger came before: it is a copy, and nothing of it is done again. An event stored
@@ -94,18 +113,21 @@ class Store:
 
         Raises DatabaseUnavailable only when an attempt has failed and the batch is `abandoned`.
         """
-        work, trouble = Work(entries), _Trouble()
+        work, trouble = Work(entries, drafts), _Trouble(blind=self._takes_for_new(entries))
         while True:
             try:
                 async with self._session:
-                    is_committed = await self._attempt(work)
+                    is_committed = await self._attempt(work, blind=trouble.blind)
                 self._vitals.alive()
                 self._back()
                 if is_committed:
+                    self._note_found(work.outcome, blind=trouble.blind)
                     return work.outcome
                 # Outside of the transaction, which must not wait for the broker.
                 await park(work.to_park)
                 work.note_parked()
+            except _NotNew:
+                self._note_failure("known")
             except WriteConflict as exc:
                 self._note_failure("conflict")
                 if trouble.orphans_ended and abandoned():
@@ -117,19 +139,43 @@ class Store:
                 if abandoned():
                     raise
                 await asyncio.sleep(delay)
+            trouble.blind = False
 
-    async def _attempt(self, work: Work) -> bool:
-        """Commit; or commit nothing, and return False, when something is to be parked first."""
+    def _takes_for_new(self, entries: Sequence[Entry]) -> bool:
+        """Whether to save the lookups: nearly always all is new, and where it is not, the ids, being unique, say so.
+
+        Not where something is to be parked: it must not be parked again for a copy.
+        """
+        return not self._wary and not any(entry.rejected for entry in entries)
+
+    def _note_found(self, outcome: Outcome, *, blind: bool) -> None:
+        if outcome.duplicates or outcome.parked or outcome.copies:
+            self._wary = WARY_BATCHES
+        elif not blind:
+            self._wary = max(0, self._wary - 1)
+
+    async def _attempt(self, work: Work, *, blind: bool) -> bool:
+        """Commit; or commit nothing, and return False, when something is to be parked first.
+
+        Raises _NotNew, when blind, for what only a look can tell apart.
+        """
         if not work.entries:
             return True
         try:
             async with self._database.transaction() as transaction:
-                await self._look_up(work, transaction)
+                if blind:
+                    work.take_for_new()
+                else:
+                    await self._look_up(work, transaction)
                 if not work.to_park:
                     await self._write(work, transaction)
                 if work.to_park:
                     await transaction.abort()
-        except DocumentRefused as exc:
+        except (KnownId, DocumentRefused) as exc:
+            if blind:
+                raise _NotNew from exc
+            if isinstance(exc, KnownId):
+                raise
             work.refuse(await self._all_refused(work, exc))
         return not work.to_park
 
@@ -143,7 +189,7 @@ class Store:
 
     async def _write(self, work: Work, transaction: Transaction) -> None:
         if work.fresh:
-            await transaction.insert_events([to_document(event) for event in work.fresh])
+            await transaction.insert_events(work.drafts.of(work.fresh))
         # Not earlier: the event that one conflicts with may itself have been refused.
         if work.find_conflicts():
             return
@@ -154,7 +200,7 @@ class Store:
 
     async def _all_refused(self, work: Work, first: DocumentRefused) -> dict[int, str]:
         """Find all that the server refuses among the fresh events, by transactions that never commit."""
-        documents = [to_document(event) for event in work.fresh]
+        documents = work.drafts.of(work.fresh)
         refused = {first.index: str(first)}
         start, size = first.index + 1, TRIAL_DOCUMENTS
         while start < len(documents):
@@ -175,6 +221,7 @@ class Store:
         self._away.end()
 
     def _note_failure(self, cause: str) -> None:
+        self._wary = WARY_BATCHES
         self._vitals.alive()
         self._vitals.attempts_failed.labels(cause).inc()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Context, Decimal, Inexact
+from functools import lru_cache
 from typing import Any, Final
 
 from contract.event import UsageEvent
@@ -37,14 +38,19 @@ def totals_of(events: Iterable[UsageEvent]) -> dict[Key, Total]:
     """Sum events by customer, metric and hour."""
     totals: dict[Key, Total] = {}
     for event in events:
-        hour = event.used_at.replace(minute=0, second=0, microsecond=0)
-        key = (event.project_id, event.email, event.metric, hour)
+        key = (event.project_id, event.email, event.metric, _hour_of(event.used_at))
         total = totals.get(key)
         if total is None:
             total = totals[key] = Total()
         total.quantity = _EXACT.add(total.quantity, event.quantity)
         total.count += 1
     return totals
+
+
+# What is stored together was used at much the same time.
+@lru_cache(maxsize=1024)
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def to_additions(totals: dict[Key, Total], slot: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -3,7 +3,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from bson import Decimal128
+from msgspec.structs import replace
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
@@ -21,11 +22,11 @@ from devstack import Devstack
 from devstack.database import LocalDatabase
 from devstack.ports import LOOPBACK
 from tests.support.waiting import eventually
-from worker.database import APP_NAME, Database
+from worker.database import APP_NAME, Database, Transaction
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
 from worker.ledger import Entry, EntryId
 from worker.plan import Outcome
-from worker.store import Park, Store
+from worker.store import WARY_BATCHES, Park, Store
 
 Documents = AsyncDatabase[dict[str, Any]]
 
@@ -63,10 +64,24 @@ async def storing(uri: str, name: str, *, timeout_seconds: float = 5.0) -> Async
         await database.close()
 
 
-@pytest.fixture
-async def store(stack: Devstack, database: Documents) -> AsyncIterator[Store]:
+@pytest.fixture(params=["new", "trusting"])
+async def store(stack: Devstack, database: Documents, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     async with storing(stack.database.uri, database.name) as store:
+        if request.param == "trusting":
+            await gain_trust(store)
+            await clear(database)
         yield store
+
+
+async def gain_trust(store: Store) -> None:
+    """Write so many batches of nothing but new events that the next ones are not looked up."""
+    for number in range(WARY_BATCHES):
+        await write(store, [event(2**100 + number)], Parked().park, abandoned=never)
+
+
+async def clear(database: Documents) -> None:
+    for collection in (database.events, database.totals, database.ledger):
+        await collection.delete_many({})
 
 
 def event(number: int, quantity: str = "1", **changes: Any) -> UsageEvent:
@@ -128,6 +143,31 @@ async def test_each_event_is_stored_once_and_its_copies_are_counted(
     assert first is not None
     assert first["receivedAt"] == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert first["source"] == "http"
+
+
+async def test_what_is_new_is_looked_up_only_for_a_while_after_something_was_not(
+    stack: Devstack, database: Documents, parked: Parked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+    find_events = Transaction.find_events
+
+    async def counted(self: Transaction, ids: Sequence[UUID]) -> list[Mapping[str, Any]]:
+        looked_up.append(len(ids))
+        return await find_events(self, ids)
+
+    monkeypatch.setattr(Transaction, "find_events", counted)
+    async with storing(stack.database.uri, database.name) as store:
+        # given as many batches of new events as it is wary for
+        await gain_trust(store)
+        assert len(looked_up) == WARY_BATCHES
+        # when new ones follow, then they are not looked up
+        assert await write(store, events(3), parked.park, abandoned=never) == Outcome(stored=3)
+        assert len(looked_up) == WARY_BATCHES
+        # when one is not new, then the batch is written again with a look, and so are the next ones
+        assert await write(store, [event(4), event(3)], parked.park, abandoned=never) == Outcome(stored=1, duplicates=1)
+        for number in range(10, 10 + 2 * WARY_BATCHES):
+            assert await write(store, [event(number)], parked.park, abandoned=never) == Outcome(stored=1)
+        assert len(looked_up) == 2 * WARY_BATCHES + 1
 
 
 async def test_nothing_is_a_batch_too(store: Store, database: Documents, parked: Parked) -> None:
