@@ -1,7 +1,7 @@
 """The group of events that one message carries: the only state a publish has."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,9 +19,6 @@ class GroupLimits:
 
 
 DEFAULT_LIMITS: Final = GroupLimits()
-
-Describe = Callable[[Stamp, Sequence[object]], Mapping[str, str]]
-"""Adds headers to a message that is about to be sent for the first time, for those whose events it carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +39,6 @@ class Group:
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     """Whose events they are, in their order; none where there are no requests."""
-    links: list[object] = field(default_factory=list)
-    """What else is known of those requests, for whoever describes the message."""
     sealed: Sealed | None = None
     expiry: asyncio.TimerHandle | None = None
     settled: bool = False
@@ -64,11 +59,11 @@ class Group:
         """Whether anybody still waits for the confirm."""
         return any(not waiter.done() for waiter in self.waiters)
 
-    def seal(self, stamper: Stamper, describe: Describe) -> Sealed:
+    def seal(self, stamper: Stamper) -> Sealed:
         """Fix the message for good: a republish must be the same, byte for byte and header for header."""
         if self.sealed is None:
             stamp = stamper.stamp(len(self.events))
-            headers = {**stamp.to_headers(), **describe(stamp, self.links)}
+            headers = stamp.to_headers()
             if self.requests:
                 headers[origin.REQUESTS] = origin.join(self.requests)
             self.sealed = Sealed(b"[" + b",".join(self.events) + b"]", stamp, headers)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
@@ -59,16 +59,8 @@ RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 class Observer:
     """Hears what a publisher does; this one does not care."""
 
-    def sealed(self, stamp: Stamp, links: Sequence[object]) -> Mapping[str, str]:
-        """A message is about to be sent, with the links of those who publish by it; returns headers to add to it."""
-        del stamp, links
-        return {}
-
     def confirmed(self, stamp: Stamp, seconds: float) -> None:
         """The broker has confirmed the message of this stamp, after so long."""
-
-    def given_up(self, stamp: Stamp) -> None:
-        """The message of this stamp is not sent again; whether it arrived is not known."""
 
     def lost(self) -> None:
         """The broker was lost, or could not be reached."""
@@ -128,17 +120,17 @@ class Publisher:
         """Whether the broker has confirmed something since it last failed to."""
         return self._accepting
 
-    async def publish(self, events: Sequence[bytes], request: str | None = None, link: object = None) -> None:
+    async def publish(self, events: Sequence[bytes], request: str | None = None) -> None:
         """Return when the broker has confirmed these events; they travel in one message, all or none.
 
         `events` are JSON objects in the queue's format. `request` is the id of what is answered by it, which the
-        message will name; `link` is what the observer is to hear of when it is sent.
+        message will name.
 
         Raises BrokerUnavailable (nothing was sent), Refused, or NotConfirmed after `deadline` seconds.
         """
         if not self._accepting:
             raise BrokerUnavailable("the broker is unavailable")
-        await self._join(events, request, link)
+        await self._join(events, request)
 
     async def finish(self) -> None:
         """Tell what became of the last messages, if the broker is there to hear it: to be called when all is published.
@@ -148,7 +140,7 @@ class Publisher:
         if self._accepting and self._stamper.owes_mark:
             await asyncio.wait([self._mark()], timeout=self._confirm_timeout)
 
-    def _join(self, events: Sequence[bytes], request: str | None = None, link: object = None) -> asyncio.Future[None]:
+    def _join(self, events: Sequence[bytes], request: str | None = None) -> asyncio.Future[None]:
         """Have these events go with the last group that takes them; what is returned is done when it is confirmed."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
@@ -159,8 +151,6 @@ class Publisher:
         group.add(events, size, waiter)
         if request is not None:
             group.requests.append(spell(request, len(events)))
-        if link is not None:
-            group.links.append(link)
         self._arrival.set()
         return waiter
 
@@ -279,7 +269,7 @@ class Publisher:
 
     async def _send(self, channel: AbstractChannel, group: Group) -> None:
         """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
-        message = group.seal(self._stamper, self._observer.sealed)
+        message = group.seal(self._stamper)
         self._in_flight += 1
         began = time.monotonic()
         try:
@@ -300,7 +290,6 @@ class Publisher:
 
     def _give_up(self, message: Sealed, why: str) -> None:
         self._stamper.give_up(message.stamp)
-        self._observer.given_up(message.stamp)
         log.debug("message given up", why=why, **_described(message))
 
     async def _confirm(self, channel: AbstractChannel, message: Sealed) -> None:
