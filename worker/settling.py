@@ -102,6 +102,7 @@ class Settler:
         if self._parking is not None:
             await asyncio.gather(self._parking, return_exceptions=True)
         await end(*set(self._under_way.values()))
+        self._vitals.set_aside.set(0)  # what was goes back to the queue
         self._parked.tell()
 
     def look(self) -> None:

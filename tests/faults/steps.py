@@ -81,8 +81,8 @@ def wrap_ingest(fuse: Fuse) -> None:
     _wrap_confirm(fuse)
     publish = Publisher.publish
 
-    async def wrapped(self: Publisher, events: Sequence[bytes]) -> None:
-        await publish(self, events)
+    async def wrapped(self: Publisher, events: Sequence[bytes], request: str | None = None) -> None:
+        await publish(self, events, request)
         # The caller knows of the confirm, its client does not yet.
         fuse.reach("confirm:after")
 
