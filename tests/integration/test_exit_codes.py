@@ -45,7 +45,7 @@ async def running(process: Process) -> AsyncIterator[Process]:
 async def refusal(process: Process) -> str:
     """What a process says that cannot work as it is set up: one sentence, which is its last line."""
     async with running(process):
-        assert await process.wait(seconds=10) == 78, process.text
+        assert await process.wait(seconds=30) == 78, process.text
     assert "Traceback" not in process.text
     assert PASSWORD not in process.text
     assert '"error"' not in process.text
