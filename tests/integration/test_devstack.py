@@ -31,8 +31,10 @@ QUORUM: FieldTable = {"x-queue-type": "quorum"}
 OURS = {"beam.smp", "epmd", "mongod"}
 
 CALLER = """
-import sys, time
+import signal, sys, time
 from devstack import Devstack
+# A shell that starts this test in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Devstack() as stack:
     {start}
     print("up", stack._directory.path, flush=True)
