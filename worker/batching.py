@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from contract.event import Decoded
 from worker.delivery import Delivery
-from worker.documents import Drafts
+from worker.encoding import Drafts
 from worker.ledger import STAMPED_EVENTS, Entry, EntryId
 from worker.policies import MessageShape
 

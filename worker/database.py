@@ -21,7 +21,6 @@ from pymongo.write_concern import WriteConcern
 
 from worker.database_errors import (
     DatabaseMisconfigured,
-    DocumentRefused,
     TotalsConflict,
     WriteConflict,
     counted_from,
@@ -30,7 +29,7 @@ from worker.database_errors import (
     refusals,
     translated,
 )
-from worker.documents import CODEC, Document, Unencodable, encode
+from worker.documents import CODEC, Document
 
 APP_NAME: Final = "usage-worker"
 EVENTS: Final = "events"
@@ -44,6 +43,9 @@ _ORPHAN_MICROS: Final = 1_000_000
 
 OPERATION_DOCUMENTS: Final = 5000
 """Documents in one command: a producer's largest message must not exceed the time that a single operation has."""
+
+OPERATION_BYTES: Final = 16_000_000
+"""Bytes of documents in one command; a server takes 48 million."""
 
 _NAMESPACE_EXISTS: Final = 48
 
@@ -80,12 +82,14 @@ class Transaction:
             found += await collection.find({"_id": {"$in": part}}, fields, session=self._session).to_list(None)
         return found
 
-    async def insert_events(self, documents: Sequence[Document]) -> None:
+    async def insert_events(self, documents: Sequence[RawBSONDocument]) -> None:
         """Insert all of them; raises DocumentRefused for the first that will never do."""
-        for start in range(0, len(documents), OPERATION_DOCUMENTS):
+        start = 0
+        for part in in_commands(documents):
             with counted_from(start):
-                part = _encode(documents[start : start + OPERATION_DOCUMENTS])
-                await self._events.insert_many(part, ordered=True, session=self._session)
+                # Not by insert_many, which keeps a list of operations of its own.
+                raise_write_errors(await self._command({"insert": EVENTS, "documents": part, "ordered": True}))
+            start += len(part)
 
     async def add_to_totals(self, additions: Sequence[tuple[Document, Document]]) -> None:
         """Add to each total, given by its `_id`, what stands in its `$inc`; raises TotalsConflict."""
@@ -94,10 +98,7 @@ class Transaction:
                 updates = [{"q": {"_id": key}, "u": {"$inc": added}, "upsert": True} for key, added in additions]
                 for part in _parts(updates):
                     # Not by bulk_write, which makes objects of its own of each: half of the cost.
-                    reply = await self._database.command(
-                        {"update": TOTALS, "updates": part, "ordered": True}, session=self._session
-                    )
-                    raise_write_errors(reply)
+                    raise_write_errors(await self._command({"update": TOTALS, "updates": part, "ordered": True}))
         except WriteConflict as exc:
             raise TotalsConflict(str(exc)) from exc
 
@@ -105,6 +106,9 @@ class Transaction:
         """Enter these rows into the ledger; WriteConflict for one that is there."""
         with of_our_own():
             await self._ledger.insert_many(rows, ordered=True, session=self._session)
+
+    async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        return await self._database.command(command, session=self._session)
 
     async def abort(self) -> None:
         """Undo everything; nothing is committed on leaving."""
@@ -114,6 +118,20 @@ class Transaction:
 def _parts(items: Sequence[T]) -> Iterator[list[T]]:
     for start in range(0, len(items), OPERATION_DOCUMENTS):
         yield list(items[start : start + OPERATION_DOCUMENTS])
+
+
+def in_commands(documents: Sequence[RawBSONDocument]) -> Iterator[list[RawBSONDocument]]:
+    """Give as many at a time as fit into one command by number and by size."""
+    part: list[RawBSONDocument] = []
+    size = 0
+    for document in documents:
+        if part and (len(part) == OPERATION_DOCUMENTS or size + len(document.raw) > OPERATION_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(document)
+        size += len(document.raw)
+    if part:
+        yield part
 
 
 class Snapshot:
@@ -290,14 +308,3 @@ class Database:
         if self._session is not None:
             await self._session.end_session()
         self._client.close()
-
-
-def _encode(documents: Sequence[Document]) -> list[RawBSONDocument]:
-    # One by one: the driver would raise for the whole batch, sometimes after it has written a part.
-    encoded = []
-    for index, document in enumerate(documents):
-        try:
-            encoded.append(encode(document))
-        except Unencodable as exc:
-            raise DocumentRefused(index, str(exc)) from exc
-    return encoded

@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
+from worker.documents import DocumentRefused
+
 _DUPLICATE_KEY: Final = 11000
 _WRITE_CONFLICT: Final = 112
 _REFUSED_DOCUMENT: Final = frozenset({2, 15, 53, 121})
@@ -32,14 +34,6 @@ class KnownId(WriteConflict):
 
 class TotalsConflict(WriteConflict):
     """The other transaction is adding to the same totals."""
-
-
-class DocumentRefused(Exception):
-    """The server, or the encoder, will never take the document at `index` of an insert."""
-
-    def __init__(self, index: int, message: str) -> None:
-        super().__init__(message)
-        self.index = index
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """An event as it stands in MongoDB."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Context, Decimal
 from typing import Any, Final
 
 import bson
 from bson import Decimal128, Int64, ObjectId
 from bson.codec_options import CodecOptions
-from bson.raw_bson import RawBSONDocument
 
 from contract.event import Source, UsageEvent
 from contract.fields import PropertyValue, is_object_id
@@ -27,47 +26,19 @@ CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
 Document = Mapping[str, Any]
 
 
-class Unencodable(ValueError):
-    """BSON cannot hold the document."""
+class DocumentRefused(Exception):
+    """The server, or the encoder, will never take the document at `index` of an insert."""
 
-
-def encode(document: Document) -> RawBSONDocument:
-    """Encode a document; one that is encoded stays as it is. Raises Unencodable."""
-    if type(document) is RawBSONDocument:
-        return document
-    try:
-        return RawBSONDocument(bson.encode(document, codec_options=CODEC))
-    except (bson.errors.BSONError, OverflowError, UnicodeError, ValueError) as exc:
-        raise Unencodable(str(exc)) from exc
-
-
-class Drafts:
-    """Events' documents, encoded when there is time for it: while the batch before is written."""
-
-    def __init__(self) -> None:
-        # By the object, not its id, which another event of the batch may have too.
-        self._encoded: dict[int, RawBSONDocument] = {}
-
-    def prepare(self, events: Iterable[UsageEvent]) -> None:
-        """Encode these, which must live as long as the drafts; what cannot be encoded is left for later."""
-        for event in events:
-            try:
-                self._encoded[id(event)] = encode(to_document(event))
-            except Unencodable:
-                continue
-
-    def of(self, events: Iterable[UsageEvent]) -> list[Document]:
-        """Return each event's document."""
-        drafts = ((event, self._encoded.get(id(event))) for event in events)
-        return [to_document(event) if draft is None else draft for event, draft in drafts]
-
-
-NO_DRAFTS: Final = Drafts()
-"""None is prepared: each document is made when it is asked for."""
+    def __init__(self, index: int, message: str) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 def to_document(event: UsageEvent) -> dict[str, Any]:
-    """Return the document of collection `events`; the wire's names are the database's names."""
+    """Return the document of collection `events`; the wire's names are the database's names.
+
+    It is stored as `encoding.encode` spells it.
+    """
     document: dict[str, Any] = {
         "_id": event.id,
         "projectId": to_project_id(event.project_id),
@@ -81,8 +52,13 @@ def to_document(event: UsageEvent) -> dict[str, Any]:
     if event.idempotency_key is not None:
         document["idempotencyKey"] = event.idempotency_key
     if event.properties is not None:
-        document["properties"] = {name: _to_bson(value) for name, value in event.properties.items()}
+        document["properties"] = properties_of(event)
     return document
+
+
+def properties_of(event: UsageEvent) -> dict[str, str | bool | Int64 | Decimal128]:
+    """Return an event's properties as BSON holds them."""
+    return {name: _to_bson(value) for name, value in (event.properties or {}).items()}
 
 
 def to_project_id(project_id: str) -> ObjectId | str:
@@ -109,15 +85,19 @@ def from_document(document: Mapping[str, Any]) -> UsageEvent:
 
 
 def to_decimal128(value: Decimal) -> Decimal128:
-    """Convert a finite Decimal of at most 34 digits, ten times faster than the driver's own constructor.
+    """Convert a finite Decimal of at most 34 digits, faster than the driver's own constructor."""
+    return Decimal128.from_bid(_TWO_WORDS.pack(*decimal_words(value)))
+
+
+def decimal_words(value: Decimal) -> tuple[int, int]:
+    """Return a finite Decimal of at most 34 digits as the 64 low and the 64 high bits of a Decimal128.
 
     The layout is IEEE 754-2008's binary integer decimal: sign, biased exponent, coefficient.
     """
     sign, _, exponent = value.as_tuple()
     assert isinstance(exponent, int)  # noqa: S101 - a quantity is finite
-    coefficient = int(value.copy_abs().scaleb(-exponent, _DECIMAL128))
-    high = (sign << 63) | ((exponent + _EXPONENT_BIAS) << 49) | (coefficient >> 64)
-    return Decimal128.from_bid(_TWO_WORDS.pack(coefficient & _WORD, high))
+    coefficient = abs(int(value.scaleb(-exponent, _DECIMAL128)))
+    return coefficient & _WORD, (sign << 63) | ((exponent + _EXPONENT_BIAS) << 49) | (coefficient >> 64)
 
 
 def _to_bson(value: PropertyValue) -> str | bool | Int64 | Decimal128:

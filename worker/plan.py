@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from contract.event import Reason, Rejected, UsageEvent
-from worker.documents import NO_DRAFTS, Drafts
+from worker.encoding import NO_DRAFTS, Drafts
 from worker.ledger import Entry, EntryId, Row
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from contract.event import Rejected
 from contract.incident import Incident
 from worker.batching import Batch, Message
 from worker.deadletters import DeadLetters
-from worker.documents import NO_DRAFTS, Drafts
+from worker.encoding import NO_DRAFTS, Drafts
 from worker.ledger import STAMPED_EVENTS, Entry, split
 from worker.parking_log import ParkingLog
 from worker.plan import Outcome

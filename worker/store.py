@@ -14,8 +14,9 @@ from contract.backoff import Backoff
 from contract.event import Rejected
 from contract.incident import Incident
 from worker.database import Database, Transaction
-from worker.database_errors import DatabaseUnavailable, DocumentRefused, KnownId, TotalsConflict, WriteConflict
-from worker.documents import NO_DRAFTS, Drafts, from_document
+from worker.database_errors import DatabaseUnavailable, KnownId, TotalsConflict, WriteConflict
+from worker.documents import DocumentRefused, from_document
+from worker.encoding import NO_DRAFTS, Drafts
 from worker.ledger import Entry, EntryId
 from worker.plan import Outcome, Work
 from worker.totals import draw_slot, to_additions, totals_of
@@ -200,14 +201,14 @@ class Store:
 
     async def _all_refused(self, work: Work, first: DocumentRefused) -> dict[int, str]:
         """Find all that the server refuses among the fresh events, by transactions that never commit."""
-        documents = work.drafts.of(work.fresh)
+        fresh = work.fresh
         refused = {first.index: str(first)}
         start, size = first.index + 1, TRIAL_DOCUMENTS
-        while start < len(documents):
-            trial = documents[start : start + size]
+        while start < len(fresh):
+            trial = fresh[start : start + size]
             try:
                 async with self._database.transaction() as transaction:
-                    await transaction.insert_events(trial)
+                    await transaction.insert_events(work.drafts.of(trial))
                     await transaction.abort()
             except DocumentRefused as exc:
                 refused[start + exc.index] = str(exc)

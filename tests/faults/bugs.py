@@ -14,7 +14,7 @@ from contract.connection import BrokerConnection, translated
 from tests.faults.steps import replace
 from worker.batching import Batch
 from worker.database import Transaction
-from worker.database_errors import DocumentRefused
+from worker.documents import DocumentRefused
 from worker.plan import Work
 from worker.settling import Settler
 from worker.store import Store

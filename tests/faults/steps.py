@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from bson.raw_bson import RawBSONDocument
 
 from contract.event import Decoded, Rejected
 from contract.grouping import Sealed
@@ -168,7 +169,7 @@ def _wrap_commit(fuse: Fuse) -> None:
     original, insert = Database.transaction, Transaction.insert_events
     inserted = False
 
-    async def insert_events(self: Transaction, documents: Sequence[Mapping[str, Any]]) -> None:
+    async def insert_events(self: Transaction, documents: Sequence[RawBSONDocument]) -> None:
         nonlocal inserted
         await insert(self, documents)
         inserted = True
