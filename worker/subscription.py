@@ -1,8 +1,8 @@
 """The deliveries of one channel, in order, with a prefetch that fits them."""
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 from aiormq.abc import AbstractChannel, DeliveredMessage
@@ -23,6 +23,16 @@ log = structlog.get_logger(__name__)
 RPC_TIMEOUT: Final = 5.0
 
 
+class _Done:
+    """What stands for a task that is over."""
+
+    def add_done_callback(self, callback: object) -> None:
+        """Nothing is left to be told."""
+
+
+_DONE: Final = _Done()
+
+
 class Subscription:
     """What the broker has delivered and nobody has taken yet.
 
@@ -35,6 +45,7 @@ class Subscription:
         self.lost: str | None = None
         self.prefetch = 0
         self._channel = channel
+        self._receive_at_once()
         self._policy = policy
         self._changed = changed
         self._consumer_tag: str | None = None
@@ -79,6 +90,29 @@ class Subscription:
             ok = await self._channel.basic_consume(topology.QUEUE, self._receive, timeout=RPC_TIMEOUT)
         self._consumer_tag = ok.consumer_tag
         self.prefetch = prefetch
+
+    def _receive_at_once(self) -> None:
+        """Have each delivery received as it is read.
+
+        The driver would make a task of it, which costs more than to decode an event. Should it come to do something
+        else, this has no effect.
+        """
+        create_task, code = self._channel.create_task, self._receive.__code__
+
+        def run_or_create_task(coroutine: Coroutine[Any, None, Any]) -> object:
+            if getattr(coroutine, "cr_code", None) is not code:
+                return create_task(coroutine)
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                return _DONE
+            except Exception as exc:  # noqa: BLE001 - whatever it is, a delivery is missing
+                self._lose(f"a delivery could not be received: {exc!r}")
+                return _DONE
+            raise RuntimeError("receiving must not wait")
+
+        # Not a method that a type checker would let us assign.
+        setattr(self._channel, "create_task", run_or_create_task)  # noqa: B010
 
     async def _receive(self, message: DeliveredMessage) -> None:
         delivery = delivery_of(message)
