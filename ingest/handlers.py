@@ -1,6 +1,6 @@
 """From a request to a response; everything that decides is elsewhere."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -14,7 +14,7 @@ from contract.fields import truncate
 from ingest import idempotency
 from ingest.admission import Admission, Overloaded
 from ingest.auth import Access, Caller, Claim
-from ingest.batch import Judged, judge, parse_atomic, parse_batch
+from ingest.batch import judge, parse_atomic, parse_batch
 from ingest.body import JSON, NDJSON, BodyLimits, UnsupportedMediaType, check_head, decode_body, read_body
 from ingest.errors import ANSWERS, REQUEST_ID, Unready, answer_to, error_response, request_id_of
 from ingest.limits import RateLimits
@@ -100,21 +100,28 @@ class Handlers:
         """Many records in, the events of the good ones confirmed together, 200 with what is wrong with the others."""
         with self.admission.admit(check_head(request, self.batch.limits)):
             atomic = parse_atomic(request.query)
-            received = await self._receive(request, project, self.batch)
-            ndjson = request.content_type == NDJSON
-            if ndjson and received.caller.default_key is not None:
-                # The type is not signed: a signed single record, replayed here as one line, would count again.
-                raise UnsupportedMediaType(f"a signed batch must be {JSON}")
-            entries = parse_batch(received.body, ndjson=ndjson, most=self.batch_records)
-            judged = judge(entries, received.receipt, key=received.key)
-            if judged.errors and (atomic or not judged.events):
-                raise judged.as_refusal()
-            self._count(received, len(judged.events))
-            await self.publisher.publish([event.to_wire() for event in judged.events], request[REQUEST_ID])
-        self.vitals.accepted.inc(len(judged.events))
-        for error in judged.errors.values():
+            # Nothing of what was read is held while the events wait: a record is larger than its event in bytes.
+            events, errors = self._judge(request, await self._receive(request, project, self.batch), atomic=atomic)
+            await self.publisher.publish(events, request[REQUEST_ID])
+        self.vitals.accepted.inc(len(events))
+        for error in errors.values():
             self.vitals.rejected.labels(answer_to(error).code).inc()
-        return Success(encode_json(_report(judged)))
+        return Success(encode_json(_report(len(events), errors)))
+
+    def _judge(
+        self, request: web.BaseRequest, received: Received, *, atomic: bool
+    ) -> tuple[list[bytes], Mapping[int, Exception]]:
+        """Return the events to publish, and by index what is wrong with the other records."""
+        ndjson = request.content_type == NDJSON
+        if ndjson and received.caller.default_key is not None:
+            # The type is not signed: a signed single record, replayed here as one line, would count again.
+            raise UnsupportedMediaType(f"a signed batch must be {JSON}")
+        entries = parse_batch(received.body, ndjson=ndjson, most=self.batch_records)
+        judged = judge(entries, received.receipt, key=received.key)
+        if judged.errors and (atomic or not judged.events):
+            raise judged.as_refusal()
+        self._count(received, len(judged.events))
+        return [event.to_wire() for event in judged.events], judged.errors
 
     def identify(self, request: web.BaseRequest, project: str) -> tuple[str, Claim]:
         """Decide by the head alone: for which project, named in the path, and who claims to send it.
@@ -188,10 +195,10 @@ class Handlers:
             self.vitals.shed.inc()
 
 
-def _report(judged: Judged) -> dict[str, object]:
+def _report(accepted: int, rejected: Mapping[int, Exception]) -> dict[str, object]:
     """What became of a batch, as its sender is told."""
     errors = [
         {"index": index, "code": answer_to(error).code, "details": getattr(error, "details", str(error))}
-        for index, error in judged.errors.items()
+        for index, error in rejected.items()
     ]
-    return {"accepted": len(judged.events), "rejected": len(errors), "errors": errors}
+    return {"accepted": accepted, "rejected": len(errors), "errors": errors}
