@@ -1,80 +1,90 @@
-"""Measure everything in one run, and write it down."""
+"""Measure everything in one run, or a part of it, and write it down."""
 
 import argparse
 import asyncio
+import logging
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields
 from shutil import which
-from typing import Any
+from typing import Any, Final
 
-from bench import pipeline, report, storing, taking
+import structlog
+
+from bench import growth, machine, pipeline, report, storing, sweep, taking
+from bench.checks import Lost
+from bench.options import Options
+from bench.results import Part, now
 from devstack import Devstack
 from devstack.install import CannotInstall, install
 
-PARTS = ("taking", "storing", "pipeline")
+Measure = Callable[[Devstack, Options], Awaitable[dict[str, Any]]]
+PARTS: Final[Mapping[str, Measure]] = {
+    "taking": taking.measure,
+    "storing": storing.measure,
+    "pipeline": pipeline.measure,
+    "growth": growth.measure,
+    "sweep": sweep.measure,
+}
+REPORT: Final = "report"
+CACHE_GB: Final = 1.0
 
 
-async def measure(arguments: argparse.Namespace) -> int:
-    """Run the parts that were asked for; the exit code: 1 when events that were answered for are not stored."""
-    sections: dict[str, report.Rows] = {}
-    raw: dict[str, Any] = {}
-    with Devstack(cache_gb=1.0) as stack:
-        stack.start()
-        if "taking" in arguments.parts:
-            taken = await asyncio.to_thread(taking.rounds, stack, count=arguments.rounds, seconds=arguments.seconds)
-            sections["Taking records"], raw["taking"] = taking.summary(taken), taking.details(taken)
-            await _check(stack, taking.answered_by_us(taken))
-        if "storing" in arguments.parts:
-            limit, stored = [], []
-            for _ in range(arguments.rounds):
-                limit.append(await storing.insert_alone(stack, 200_000))
-                stored += [await storing.store(stack, case) for case in storing.CASES]
-            sections["Storing events"] = storing.summary(limit, stored)
-            raw["storing"] = [asdict(one) for one in (*limit, *stored)]
-        if "pipeline" in arguments.parts:
-            loads = [("batches of 100, 2 connections", 2, 100), ("single records, 16 connections", 16, 1)]
-            results = [
-                await pipeline.through(
-                    stack, what, seconds=arguments.pipeline_seconds, connections=count, records=records
-                )
-                for what, count, records in loads
-            ]
-            sections["From request to stored event"] = pipeline.summary(results)
-            raw["pipeline"] = [asdict(one) for one in results]
-    command = " ".join(["python -m bench", *sys.argv[1:]])
-    path = report.write(sections, raw, command, taking.now())
-    print(path.read_text())
-    return 0
+async def measure(names: list[str], options: Options, command: str) -> None:
+    """Run these parts, each on a broker and a database that no other has used. Raises Lost."""
+    for name in names:
+        began = time.monotonic()
+        with Devstack(cache_gb=CACHE_GB) as stack:
+            await asyncio.to_thread(stack.start)
+            there = await machine.describe(stack)
+            data = await PARTS[name](stack, options)
+        seconds = time.monotonic() - began
+        Part(name, command, now(), seconds, there, data).write()
+        print(f"{name}: measured in {seconds:.0f} s", flush=True)
 
 
-async def _check(stack: Devstack, answered: int) -> None:
-    """Have a worker store what we answered with 200, and count. Raises Lost."""
-    async with storing.database(stack) as found:
-        worker = storing.start_worker(stack, found.name)
-        try:
-            await pipeline.drained(found, answered)
-        finally:
-            worker.terminate()
-            worker.wait(40)
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    found = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    choices = [*PARTS, REPORT]
+    found.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(choices)}; all. {REPORT}: measure nothing"
+    )
+    for field in fields(Options):
+        kind = int if field.type is int else float
+        found.add_argument(f"--{field.name}", type=kind, default=field.default, help=HELP[field.name])
+    return found
+
+
+HELP: Final = {
+    "rounds": "of each measurement that is compared with another; medians are shown",
+    "seconds": "of each round of taking, and of the sweep",
+    "probe": "seconds of each load on the whole pipeline",
+    "sustained": "seconds of the largest load that is kept up with",
+    "stored": "the most events that the cost is measured on top of",
+}
 
 
 def main() -> int:
-    """Read the command line; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; all")
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement; medians are shown")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each round of taking")
-    parser.add_argument("--pipeline-seconds", type=float, default=60.0, help="of load on the whole pipeline")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    """Read the command line; the exit code: 1 when what was answered for is not stored."""
+    # What the product's parts say to an operator is not for whoever reads a table.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    command_line = parser()
+    arguments = vars(command_line.parse_args())
+    names = arguments.pop("parts") or list(PARTS)
+    if unknown := set(names) - {*PARTS, REPORT}:
+        command_line.error(f"no such part: {', '.join(sorted(unknown))}")
     try:
         if which("wrk") is None:
             install(["wrk"])
-        return asyncio.run(measure(arguments))
-    except (CannotInstall, pipeline.Lost) as exc:
+        command = " ".join(["python -m bench", *sys.argv[1:]])
+        asyncio.run(measure([name for name in names if name != REPORT], Options(**arguments), command))
+    except (CannotInstall, Lost) as exc:
         print(exc, file=sys.stderr)
         return 1
+    print(report.write())
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,136 +1,123 @@
-"""From the request to the stored event: everything on, everything checked."""
+"""From the request to the stored event: at rest, at every load up to saturation, and far beyond; everything checked."""
 
 import asyncio
-import os
-import re
-import subprocess
-import sys
 import time
-import urllib.request
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-import psutil
-
-from bench.cost import megabytes
+from bench.checks import drained
+from bench.cost import Clock, Watch
+from bench.levels import Level, level
 from bench.load import run_wrk
-from bench.storing import database, start_worker
-from bench.subjects import OURS, ROOT, running
+from bench.options import Options
+from bench.overload import Overload, overload
+from bench.system import System, system
 from devstack import Devstack
-from devstack.ports import free_port
 
-BATCH: Final = 100
-DRAIN_LIMIT: Final = 120.0
-
-
-class Lost(Exception):
-    """What was answered with 200 is not stored: nothing else that was measured matters."""
+KINDS: Final = ((1, 64), (100, 4))
+"""Records in one request, and connections that saturate."""
+PARTS: Final = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
+"""Loads that are tried, as parts of what a closed loop gets through."""
+STEP_DOWN: Final = 0.9
+TRIES: Final = 3
+REST: Final = 2.0
+"""Requests a second at rest: each is alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Through:
-    """What went through the whole pipeline."""
+class Saturated:
+    """A closed loop: as fast as the answers come."""
 
-    what: str
-    answered: int
+    requests_per_second: float
+    through: float
+    """Events a second, from the first request to the last stored event."""
+    p50: float
+    """Milliseconds."""
+    p99: float
+    accepted: int
     stored: int
-    events_per_second: float
-    """From the first request to the last stored event."""
-    lag: float
-    """Seconds: 99 of 100 messages were stored sooner after their receipt, to the resolution of the histogram."""
-    ingest: float
-    """Megabytes at the end."""
-    worker: float
-    """Megabytes at the end."""
+    refused: int
+    memory: dict[str, float]
 
 
-async def through(stack: Devstack, what: str, *, seconds: float, connections: int, records: int = BATCH) -> Through:
-    """Post batches while a worker stores them. Raises Lost."""
-    admin_port = free_port()
-    async with database(stack) as found:
-        worker = start_worker(stack, found.name, admin_port=admin_port)
-        try:
-            with running(OURS, stack.broker.url) as (url, ingest):
-                began = time.monotonic()
-                address = url if records == 1 else f"{url}/batch"
-                load = await asyncio.to_thread(
-                    run_wrk, address, seconds=seconds, records=records, connections=connections
-                )
-                memory = megabytes(ingest)
-            answered = load.answered * records
-            stored = await drained(found, answered)
-            elapsed = time.monotonic() - began
-            result = Through(
-                what,
-                answered,
-                stored,
-                stored / elapsed,
-                _lag(admin_port),
-                memory,
-                megabytes(psutil.Process(worker.pid)),
-            )
-        finally:
-            worker.terminate()
-            worker.wait(40)
-        _audit(stack, found.name)
-        return result
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """All that was measured with one kind of request."""
+
+    records: int
+    idle: dict[str, float]
+    """CPU seconds that each process spends in a second without any request."""
+    rest: Level
+    saturated: Saturated
+    levels: list[Level]
+    sustained: Level
+    """The largest load that was kept up with, for long."""
+    half: Level
+    """Half of it."""
+    overload: Overload
 
 
-async def drained(found: Any, answered: int) -> int:
-    """Wait until nothing more arrives; how much has."""
-    limit, before = time.monotonic() + DRAIN_LIMIT, -1
-    while True:
-        stored = int(await found["events"].estimated_document_count())
-        if stored >= answered and stored == before:
-            return stored
-        if time.monotonic() > limit:
-            raise Lost(f"{answered} events were answered with 200, {stored} are stored")
-        before = stored
-        await asyncio.sleep(0.5)
+async def measure(stack: Devstack, options: Options) -> dict[str, Any]:
+    """Measure both kinds. Raises Lost."""
+    kinds = [await _kind(stack, records, connections, options) for records, connections in KINDS]
+    return {"kinds": [asdict(kind) for kind in kinds]}
 
 
-def _lag(admin_port: int) -> float:
-    """The bound of the histogram's bucket that 99 of 100 fall into."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/metrics", timeout=5) as response:
-        text = response.read().decode()
-    buckets = [
-        (float(bound), float(count)) for bound, count in re.findall(r'usage_lag_seconds_bucket{le="(\S+)"} (\S+)', text)
-    ]
-    total = buckets[-1][1]
-    return next(bound for bound, count in buckets if count >= 0.99 * total)
+async def _kind(stack: Devstack, records: int, connections: int, options: Options) -> Kind:
+    async with system(stack) as running:
+        idle = await _idle(running, options.probe)
+        rest = await level(running, records, REST * records, max(3.0, options.probe))
+        saturated = await _saturate(running, records, connections, options.probe)
+        levels = [await level(running, records, saturated.through * part, options.probe) for part in PARTS]
+        sustained = await _sustain(running, records, capacity_of(levels), options.sustained)
+        return Kind(
+            records,
+            idle,
+            rest,
+            saturated,
+            levels,
+            sustained,
+            await level(running, records, sustained.offered / 2, 2 * options.probe),
+            await overload(running, records, sustained.offered, seconds=options.probe, after=3 * options.probe),
+        )
 
 
-def _audit(stack: Devstack, name: str) -> None:
-    """The books must balance, too."""
-    environment = {
-        **os.environ,
-        "WORKER_AMQP_URL": stack.broker.url,
-        "WORKER_MONGODB_URI": stack.database.uri,
-        "WORKER_MONGODB_DATABASE": name,
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "worker", "audit"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+async def _idle(running: System, seconds: float) -> dict[str, float]:
+    before = Clock.read(running.processes)
+    await asyncio.sleep(seconds)
+    return {name: spent / seconds for name, spent in Clock.read(running.processes).since(before).items()}
+
+
+async def _saturate(running: System, records: int, connections: int, seconds: float) -> Saturated:
+    before = int(await running.database["events"].estimated_document_count())
+    address = running.url if records == 1 else f"{running.url}/batch"
+    began = time.monotonic()
+    with Watch(running.processes) as memory:
+        load = await asyncio.to_thread(run_wrk, address, seconds=seconds, records=records, connections=connections)
+        stored, stored_at = await drained(running.database, load.answered * records, before=before)
+    return Saturated(
+        load.per_second,
+        stored / (stored_at - began),
+        load.p50,
+        load.p99,
+        load.answered * records,
+        stored,
+        load.refused,
+        memory.peaks,
     )
-    if done.returncode != 0:
-        raise Lost(f"the audit exits with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def summary(results: list[Through]) -> list[dict[str, Any]]:
-    """One row for each."""
-    return [
-        {
-            "load": one.what,
-            "events/s": one.events_per_second,
-            "lag p99 s": one.lag,
-            "answered 200": one.answered,
-            "stored": one.stored,
-            "ingest MB": one.ingest,
-            "worker MB": one.worker,
-        }
-        for one in results
-    ]
+def capacity_of(levels: Sequence[Level]) -> float:
+    """Return the largest load, in events a second, that was kept up with; else the smallest that was tried."""
+    return max((one.offered for one in levels if one.kept_up), default=levels[0].offered)
+
+
+async def _sustain(running: System, records: int, rate: float, seconds: float) -> Level:
+    """Offer this load for long, or a little less until it is kept up with; the last that was tried."""
+    for _ in range(TRIES - 1):
+        tried = await level(running, records, rate, seconds)
+        if tried.kept_up:
+            return tried
+        rate *= STEP_DOWN
+    return await level(running, records, rate, seconds)

@@ -18,7 +18,8 @@ from devstack.ports import free_port
 
 ROOT: Final = Path(__file__).parents[1]
 PEERS: Final = Path(__file__).parent / "peers"
-PATH: Final = "/api/billing/public/projects/proj_nCBo0AB7UWpj/usage"
+PROJECT: Final = "proj_nCBo0AB7UWpj"
+PATH: Final = f"/api/billing/public/projects/{PROJECT}/usage"
 START_LIMIT: Final = 30.0
 
 
@@ -46,10 +47,13 @@ def all_subjects() -> list[Subject]:
 
 
 @contextmanager
-def running(subject: Subject, amqp_url: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Run a subject for the length of a block; its URL for records, and its process."""
+def running(
+    subject: Subject, amqp_url: str, settings: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, psutil.Process]]:
+    """Run a subject, with these settings beside its own, for the length of a block; its URL, and its process."""
     port = free_port()
-    environment = {**os.environ, **_settings(subject, port, amqp_url), "PYTHONPATH": str(ROOT)}
+    own = _settings(subject, port, amqp_url) | dict(settings or {})
+    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         _command(subject, port, amqp_url),
         env=environment,
@@ -73,7 +77,7 @@ def _command(subject: Subject, port: int, amqp_url: str) -> list[str]:
     return [sys.executable, "-m", f"bench.peers.{subject.name}", str(port), amqp_url]
 
 
-def _settings(subject: Subject, port: int, amqp_url: str) -> Mapping[str, str]:
+def _settings(subject: Subject, port: int, amqp_url: str) -> dict[str, str]:
     if subject is not OURS:
         return {}
     return {

@@ -1,0 +1,94 @@
+"""Plots of what was measured, as SVG that can be read on white and on black."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bench import tables
+from bench.targets import Data
+
+INK: Final = "#7d8590"
+"""Between white and black, far enough from both."""
+BLUE: Final = "#3b82f6"
+ORANGE: Final = "#e07b39"
+GREEN: Final = "#2aa876"
+
+STYLE: Final = {
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 10,
+    "font.size": 9,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "savefig.transparent": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bench",
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def taking(data: Data, path: Path) -> None:
+    """Draw requests a second of each subject, single records."""
+    rows: list[Any] = [row for row in tables.taking(data) if row["records"] == 1][::-1]
+    with _figure(path, 1, height=0.6 + 0.35 * len(rows)) as (axes,):
+        colours = [ORANGE if row["subject"] == "ingest" else BLUE for row in rows]
+        bars = axes.barh([row["subject"] for row in rows], [row["requests/s"] for row in rows], color=colours)
+        axes.bar_label(bars, [f" {row['requests/s']:,.0f}, {row['of bare']:.2f} of bare" for row in rows], color=INK)
+        axes.set_xlabel("single durable POSTs a second, 64 connections")
+        axes.margins(x=0.3)
+
+
+def latency(data: Data, path: Path) -> None:
+    """Draw latency and lag against load."""
+    kinds = data["kinds"]
+    with _figure(path, len(kinds), height=3.2) as panels:
+        for axes, kind in zip(panels, kinds, strict=True):
+            levels = sorted(kind["levels"], key=lambda one: one["offered"])
+            loads = [one["offered"] for one in levels]
+            axes.plot(loads, [one["p50"] for one in levels], "o-", color=BLUE, label="answer, p50")
+            axes.plot(loads, [one["p99"] for one in levels], "o--", color=BLUE, label="answer, p99")
+            axes.plot(loads, [one["lag_p99"] * 1e3 for one in levels], "s--", color=GREEN, label="200 to stored, p99")
+            axes.axvline(kind["sustained"]["offered"], color=ORANGE, linewidth=1, label="sustained")
+            axes.set_yscale("log")
+            axes.set_title("single records" if kind["records"] == 1 else f"batches of {kind['records']}")
+            axes.set_xlabel("events a second, at a fixed rate")
+            axes.set_ylabel("ms")
+        panels[0].legend()
+
+
+def cost(data: Data, path: Path) -> None:
+    """Draw the CPU time of an event against what is stored, and against customers."""
+    titles = {"stored": "events stored already (1,000 customers)", "customers": "customers"}
+    with _figure(path, len(titles), height=2.8) as panels:
+        for axes, (series, title) in zip(panels, titles.items(), strict=True):
+            rows: list[Any] = list(tables.growth(data, series))
+            sizes = [row[series] for row in rows]
+            for name, colour in (("both µs", ORANGE), ("worker µs", BLUE), ("database µs", GREEN)):
+                axes.plot(sizes, [row[name] for row in rows], "o-", color=colour, label=name.removesuffix(" µs"))
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
+            axes.set_xlabel(title)
+            axes.set_ylabel("µs of CPU for each event")
+        panels[0].legend()
+
+
+@contextmanager
+def _figure(path: Path, panels: int, *, height: float) -> Iterator[Sequence[Any]]:
+    """Give panels in a row, and write them to a file: the same bytes for the same figures."""
+    import matplotlib as mpl  # noqa: PLC0415 - takes a second to load
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice of a backend
+
+    with mpl.rc_context(STYLE):
+        figure, axes = plt.subplots(1, panels, figsize=(8, height), squeeze=False)
+        yield axes[0]
+        figure.tight_layout()
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)
