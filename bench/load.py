@@ -75,8 +75,8 @@ def _read(output: str) -> Load:
         answered=total - bad,
         refused=bad,
         per_second=float(_find(r"Requests/sec:\s+([\d.]+)", output)),
-        p50=_milliseconds(_find(r"^\s+50%\s+(\S+)$", output)),
-        p99=_milliseconds(_find(r"^\s+99%\s+(\S+)$", output)),
+        p50=_milliseconds(_find(r"^\s+50%\s+(\S+)\s*$", output)),
+        p99=_milliseconds(_find(r"^\s+99%\s+(\S+)\s*$", output)),
     )
 
 

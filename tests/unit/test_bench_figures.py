@@ -192,9 +192,10 @@ def test_a_part_is_read_back_as_it_was_measured(tmp_path: Path) -> None:
 
 
 def test_figures_are_kept_with_as_many_digits_as_were_measured(tmp_path: Path) -> None:
-    Part("growth", "", "", 1 / 3, {}, {"a": [12345.678912]}).write(tmp_path)
+    Part("growth", "", "", 1 / 3, {}, {"a": [12345.678912, 8388608.0]}).write(tmp_path)
     assert '"seconds": 0.333333' in (tmp_path / "growth.json").read_text()
     assert "12345.7" in (tmp_path / "growth.json").read_text()
+    assert "8388608.0" in (tmp_path / "growth.json").read_text()
 
 
 def test_a_report_replaces_the_one_before_and_nothing_else() -> None:
