@@ -74,7 +74,8 @@ class Subscription:
         """Fit the prefetch to what was just taken: so many messages of this shape. Raises BrokerUnavailable.
 
         The broker applies a new prefetch to new consumers only: cancel, set, consume again, on the same channel, so
-        that what is unsettled stays so.
+        that what is unsettled stays so. What a quorum queue has sent, and its channel not passed on yet when the
+        consumer is cancelled, comes again with one more delivery to its count.
         """
         known = self._shape or shape
         self._shape = known.blend(shape, min(1.0, messages / self._policy.memory))
