@@ -19,7 +19,7 @@ run: $(STAMP)  ## start broker, database, ingest and worker on this machine, unt
 
 test: $(STAMP) $(BIN)/promtool  ## run all tests against a real broker and database; some of them with ARGS="tests/unit -k batch"
 	@$(BIN)/python -m devstack.install --browser
-	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(BENCH)/installed  ## measure beside limits and peers, half an hour; parts with ARGS="taking --rounds 1"
 	@$(BENCH)/bin/python -m devstack.install
