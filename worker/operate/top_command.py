@@ -1,24 +1,12 @@
 """The command that shows what is going on."""
 
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, aclosing, contextmanager
 from functools import partial
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.live import Live
 from yarl import URL
 
-from contract.event import encode_json
-from worker.operate.keyboard import heard
-from worker.operate.sample import Sample
-from worker.operate.sampling import Plan, samples
-from worker.operate.screen import UNBOUNDED, draw
-from worker.settings import Settings
 from worker.tool import run_query
 
 EXAMPLES: Final = """Examples:
@@ -31,9 +19,6 @@ EXAMPLES: Final = """Examples:
 
 INGEST_URL: Final = "http://127.0.0.1:9101"
 WORKER_URL: Final = "http://127.0.0.1:9102"
-
-Show = Callable[[Sample], None]
-Showing = Callable[[], AbstractContextManager[Show]]
 
 
 def _base(text: str) -> str:
@@ -73,34 +58,11 @@ def top(
 
     Exit codes: 0 ended as asked, 2 wrong usage, 78 the settings are wrong.
     """
+    # With an HTTP client, which no other command needs to load.
+    from worker.operate import showing  # noqa: PLC0415
+    from worker.operate.sampling import Plan  # noqa: PLC0415
+
     is_live = sys.stdout.isatty() and not json
     plan = Plan(ingest or [INGEST_URL], worker or [WORKER_URL], interval, count or (None if is_live else 1))
-    run_query(partial(_run, plan, _on_screen if is_live else _as_json if json else _as_text))
-
-
-async def _run(plan: Plan, showing: Showing, settings: Settings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    with showing() as show, heard("q", stop.set):
-        async with aclosing(samples(plan, settings.amqp_url, stop)) as taken:
-            async for sample in taken:
-                show(sample)
-
-
-@contextmanager
-def _on_screen() -> Iterator[Show]:
-    with Live(screen=True, auto_refresh=False) as live:
-        yield lambda sample: live.update(draw(sample, live.console.width), refresh=True)
-
-
-@contextmanager
-def _as_text() -> Iterator[Show]:
-    console = Console(width=UNBOUNDED, highlight=False)
-    yield lambda sample: console.print(draw(sample, UNBOUNDED))
-
-
-@contextmanager
-def _as_json() -> Iterator[Show]:
-    yield lambda sample: typer.echo(encode_json(sample.to_document()))
+    shown = showing.on_screen if is_live else showing.as_json if json else showing.as_text
+    run_query(partial(showing.run, plan, shown))
