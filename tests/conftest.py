@@ -1,6 +1,7 @@
 """Fixtures of the real services: one broker and one database for the whole run, clean for each test."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from tests.support.queue import Queue
 # Machines are shared: how long an example takes says nothing of the code.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
+
+# A tenth of what each start of a process of ours takes, for nothing that is tested: importing aiohttp reads the
+# certificates of all authorities, and pydantic looks for plugins among all that is installed.
+os.environ |= {"SSL_CERT_FILE": os.devnull, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 @pytest.fixture(scope="session")
