@@ -13,7 +13,10 @@ _KNOWN_TO_ALL: Final = frozenset({"guest"})
 """What RabbitMQ is delivered with; it is the user's name, too."""
 
 # Bounded, each of them, so that no text takes more than linear time.
-_VALUE: Final = r"""(?:"(?:[^"\\]|\\.){0,2000}"|'(?:[^'\\]|\\.){0,2000}'|[^\s,;&}\])"'][^\s,;&}\])"]{0,2000})"""
+_VALUE: Final = (
+    r"""(?:"(?:[^"\\]|\\.){0,2000}"|'(?:[^'\\]|\\.){0,2000}'"""
+    r"""|v1,[A-Za-z0-9+/=]{0,2000}|[^\s,;&}\])"'][^\s,;&}\])"]{0,2000})"""
+)
 _PATTERN: Final = re.compile(
     r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]{1,20}://)(?P<rest>[^\s\"'<>]{0,2000})"
     r"|[A-Za-z0-9.!#$%&*+/=?^_`{|}~-][A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{0,63}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}"

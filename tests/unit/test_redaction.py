@@ -25,6 +25,7 @@ KEY = "usage_0aZ9bY8c_0123456789abcdefghijklmnopqrstuv_AbC123"
         ("Authorization: Bearer abc.def-ghi", "Authorization: ***"),
         ("it was whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "it was ***"),
         (f"signed v1,{'A' * 43}= by", "signed *** by"),
+        (f"webhook-signature: v1,{'A' * 43}= v1,{'B' * 43}=, and", "webhook-signature: *** ***, and"),
         ('{"idempotencyKey":"order \\"42\\"","metric":"m"}', '{"idempotencyKey":***,"metric":"m"}'),
         ("Idempotency-Key: order-42", "Idempotency-Key: ***"),
         (
