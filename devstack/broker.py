@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -106,8 +107,26 @@ class LocalBroker(LocalService):
         """Run `rabbitmqctl` with these arguments; its output. Raises subprocess.CalledProcessError, NotRunning."""
         if not self.running:
             raise NotRunning("the broker is not running, so rabbitmqctl has nobody to talk to")
+        if arguments[0] == "eval":
+            return self._evaluate(*arguments[1:])
         command = [str(self._home / "sbin" / "rabbitmqctl"), "--quiet", *arguments]
         return run_guarded(command, environment=self._environment, timeout=CTL_LIMIT)
+
+    def _evaluate(self, expressions: str) -> str:
+        """Ask the node itself, by a small program of Erlang's: 5 ms instead of the half second of `rabbitmqctl`."""
+        ended = subprocess.run(
+            ["erl_call", "-e", "-sname", self._environment["RABBITMQ_NODENAME"]],
+            env=self._environment,
+            input=f"{expressions.strip()}\n",
+            capture_output=True,
+            text=True,
+            timeout=CTL_LIMIT,
+            check=True,
+        )
+        answer = ended.stdout
+        if not answer.startswith("{ok, "):
+            raise subprocess.CalledProcessError(1, list(ended.args), answer, ended.stderr)
+        return answer.removeprefix("{ok, ").removesuffix("}") + "\n"
 
     def _write_configuration(self) -> None:
         configuration = CONFIGURATION.format(host=LOOPBACK, port=self.port)

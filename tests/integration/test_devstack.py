@@ -173,8 +173,10 @@ async def test_the_broker_is_controlled_as_by_its_operator(broker: Broker) -> No
     await publish(broker.url)
     queues = await asyncio.to_thread(broker.ctl, "list_queues", "name", "type")
     assert "own\tquorum" in queues
-    with pytest.raises(subprocess.CalledProcessError):
-        await asyncio.to_thread(broker.ctl, "no_such_command")
+    assert await asyncio.to_thread(broker.ctl, "eval", "Answer = 6 * 7, {answer, Answer}.") == "{answer, 42}\n"
+    for wrong in (["no_such_command"], ["eval", "1 = 2."]):
+        with pytest.raises(subprocess.CalledProcessError):
+            await asyncio.to_thread(broker.ctl, *wrong)
 
 
 async def test_a_memory_alarm_blocks_publishers_until_it_is_lifted(broker: Broker) -> None:
