@@ -286,7 +286,7 @@ async def test_a_list_ends_early_when_told_to(tool: Tool, post: Post, queue: Que
     await settled_depth(queue, 100)
 
 
-MANY = 20_000
+MANY = 10_000
 
 
 async def test_many_letters_are_listed_in_bearable_time_and_memory(tool: Tool, post: Post, queue: Queue) -> None:
