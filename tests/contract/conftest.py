@@ -98,5 +98,5 @@ async def impatient(running_impatient: Ingest) -> AsyncIterator[Ingest]:
 
 @pytest.fixture(scope="module")
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield session

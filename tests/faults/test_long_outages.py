@@ -183,7 +183,7 @@ async def test_a_worker_whose_broker_falls_silent_notices_and_comes_back(
         else:
             await asyncio.to_thread(stack.broker.freeze)
         try:
-            await worker.logged("broker lost", seconds=15)
+            await worker.logged("broker lost", seconds=25)
         finally:
             if fault == "frozen":
                 await asyncio.to_thread(stack.broker.thaw)
@@ -202,7 +202,7 @@ async def test_a_queue_deleted_under_load_is_declared_anew_and_consumed_from(
     before = pair.worker.text.count('"event": "consuming"')
     await queue.delete()
     # the worker, told so by the broker, declares it again
-    await eventually(lambda: pair.worker.text.count('"event": "consuming"') > before, seconds=15)
+    await eventually(lambda: pair.worker.text.count('"event": "consuming"') > before)
     await queue.send(events(10, first=10))
     await stored(database, 20)
 

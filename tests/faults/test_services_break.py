@@ -23,7 +23,7 @@ async def test_a_killed_broker_costs_503s_but_no_event(pair: Pair, stack: Devsta
         await eventually(lambda: len(books.confirmed) > 1000)
         # when the broker is killed, and stays away for longer than a request may wait
         await asyncio.to_thread(stack.broker.kill)
-        await eventually(lambda: books.statuses[503] > 10, seconds=10)
+        await eventually(lambda: books.statuses[503] > 10, seconds=30)
         await asyncio.to_thread(stack.broker.start)
         # then posts are taken again without a restart
         before = len(books.confirmed)
@@ -76,7 +76,7 @@ async def test_a_broker_that_does_not_confirm_is_answered_for_with_503_in_time(
         else:
             await _break(stack, fault)
             try:
-                await eventually(lambda: books.statuses[503] > 10, seconds=10)
+                await eventually(lambda: books.statuses[503] > 10, seconds=30)
             finally:
                 await _mend(stack, fault)
         before = len(books.confirmed)

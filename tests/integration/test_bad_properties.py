@@ -46,7 +46,7 @@ async def send(producer: AbstractChannel, body: bytes, raw: bytes | None = None)
         routing_key=topology.ROUTING_KEY,
         properties=properties,
         mandatory=True,
-        timeout=10,
+        timeout=30,
     )
 
 
@@ -132,11 +132,11 @@ async def test_a_dead_letter_that_was_sent_by_a_key_that_is_not_utf8_can_be_read
     stack: Devstack, producer: AbstractChannel
 ) -> None:
     await producer.basic_publish(
-        b"lost", exchange=topology.DIRECT_EXCHANGE, routing_key=RawText("x"), properties=Basic.Properties(), timeout=10
+        b"lost", exchange=topology.DIRECT_EXCHANGE, routing_key=RawText("x"), properties=Basic.Properties(), timeout=30
     )
     async with connect(stack.broker.url, name="test") as connection:
         channel = await driver_channel(await connection.channel())
-        got = await channel.basic_get(topology.DEAD_QUEUE, timeout=10)
+        got = await channel.basic_get(topology.DEAD_QUEUE, timeout=30)
         delivered = await next_delivery(channel, topology.DEAD_QUEUE, given_back=got)
     for message in (got, delivered):
         assert (message.body, message.routing_key) == (b"lost", r"\xff\xfe")
@@ -151,6 +151,6 @@ async def next_delivery(
         await channel.basic_nack(given_back.delivery_tag, requeue=True)
     arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
     await channel.basic_qos(prefetch_count=1)
-    await channel.basic_consume(queue, arrived.put, timeout=10)
+    await channel.basic_consume(queue, arrived.put, timeout=30)
     async with asyncio.timeout(10):
         return await arrived.get()

@@ -324,7 +324,7 @@ async def test_what_ingest_answered_for_is_claimed_entered_and_marked(
         found = [row for row in await rows(database) if "publisher" in row["_id"]]
         return max((row["confirmed"] for row in found), default=0) == 150
 
-    await eventually(marked, seconds=10, what="a mark that confirms all events")
+    await eventually(marked, seconds=30, what="a mark that confirms all events")
     found = await rows(database)
     assert [row["_id"]["seq"] for row in found] == list(range(1, len(found) + 1))
     assert sum(row["events"] for row in found) == 150

@@ -247,7 +247,7 @@ async def test_a_queue_whose_limit_was_taken_away_is_published_to_again(stack: D
         async with limited_queue(stack):
             await eventually(refused_by(publisher))
         # RabbitMQ 3.10 goes on refusing on a channel that it has once told so
-        await eventually(works_again(publisher), seconds=8)
+        await eventually(works_again(publisher), seconds=20)
 
 
 async def test_a_queue_that_was_full_before_the_first_connection_makes_it_unready_not_misconfigured(
@@ -427,7 +427,7 @@ async def test_a_broker_that_goes_away_while_nobody_publishes_is_noticed_and_cal
 async def test_a_connection_that_was_cut_while_nobody_publishes_is_replaced(stack: Devstack, proxy: Proxy) -> None:
     async with publishing(through(proxy, stack)):
         proxy.cut()
-        await eventually(lambda: proxy.accepted == 2, seconds=5)
+        await eventually(lambda: proxy.accepted == 2, seconds=20)
 
 
 async def test_a_broker_that_comes_up_later_is_found(stack: Devstack, proxy: Proxy) -> None:

@@ -77,7 +77,7 @@ async def test_ready_signs_of_life_and_stopping_are_heard_in_this_order(
         status = {"ingest": "STATUS=publishing", "worker": "STATUS=consuming"}[module]
         # idle, it goes on saying so
         began = time.monotonic()
-        await eventually(lambda: notifications.since(began, f"WATCHDOG=1\n{status}") >= 3, seconds=10)
+        await eventually(lambda: notifications.since(began, f"WATCHDOG=1\n{status}") >= 3, seconds=20)
         assert await process.stop() == 0
     texts = [text for _, text in notifications.heard]
     assert texts[-1].startswith("STOPPING=1\nEXTEND_TIMEOUT_USEC=35000000")
@@ -112,7 +112,7 @@ async def test_a_worker_whose_database_is_frozen_is_alive_and_says_what_it_waits
             )
             await eventually(lambda: notifications.said("STATUS=waiting for the database"), seconds=20)
             began = time.monotonic()
-            await eventually(lambda: notifications.since(began, "WATCHDOG=1") >= 2, seconds=15)
+            await eventually(lambda: notifications.since(began, "WATCHDOG=1") >= 2, seconds=25)
         finally:
             await asyncio.to_thread(stack.database.thaw)
         assert await worker.stop() == 0

@@ -63,7 +63,7 @@ class Process:
         """Everything it has logged."""
         return self.log.read_text()
 
-    async def logged(self, pattern: str, *, seconds: float = 15) -> re.Match[str]:
+    async def logged(self, pattern: str, *, seconds: float = 30) -> re.Match[str]:
         """Wait until a line matches; the last match is returned."""
 
         def last() -> re.Match[str] | None:

@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[T | None]], *, seconds: float = 15, what: str = "", every: float = 0.02
+    condition: Callable[[], Awaitable[T | None]], *, seconds: float = 30, what: str = "", every: float = 0.02
 ) -> T: ...
 
 
 @overload
 async def eventually(
-    condition: Callable[[], T | None], *, seconds: float = 15, what: str = "", every: float = 0.02
+    condition: Callable[[], T | None], *, seconds: float = 30, what: str = "", every: float = 0.02
 ) -> T: ...
 
 
 async def eventually(
-    condition: Callable[[], object], *, seconds: float = 15, what: str = "the condition", every: float = 0.02
+    condition: Callable[[], object], *, seconds: float = 30, what: str = "the condition", every: float = 0.02
 ) -> object:
     """Return the first true value of `condition`, which may be async; fail the test after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -76,7 +76,7 @@ def test_a_temporary_directory_goes_with_a_caller_that_is_killed() -> None:
         remover = psutil.Process(int(pid))
         assert Path(path).is_dir()
         caller.kill()
-    assert psutil.wait_procs([remover], timeout=5)[1] == []
+    assert psutil.wait_procs([remover], timeout=20)[1] == []
     assert not Path(path).exists()
 
 
