@@ -38,6 +38,32 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Exit codes: 0 " in " ".join(shown.stdout.split())
 
 
+NOBODYS = "63d46c7e-0bc2-4873-bfe2-b7dcce63eec5"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("list --reason NONSENSE", "NONSENSE"),
+        ("list --since 2026-01-31", "offset"),
+        ("list --until yesterday", "offset"),
+        ("list --limit 0", "--limit"),
+        ("list --key 7", "--key"),
+        ("show", "KEY"),
+        ("show 7", "KEY"),
+        (f"show {NOBODYS} --raw --json", "--raw"),
+        ("edit", "edit"),
+    ],
+)
+def test_wrong_usage_of_dead_letters_is_told_before_settings_are_read(
+    arguments: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKER_AMQP_URL", "none")
+    ended = CliRunner().invoke(app, ["dead-letters", *arguments.split()])
+    assert ended.exit_code == 2
+    assert hint in ended.stderr
+
+
 def test_an_unknown_command_is_wrong_usage_and_starts_no_worker() -> None:
     ended = run("totalz")
     assert ended.returncode == 2
