@@ -205,6 +205,11 @@ class Database:
             await self._database[EVENTS].create_indexes([INDEX])
             self._session = await self._client.start_session()
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether `prepare` has succeeded: until then nothing can be written."""
+        return self._session is not None
+
     async def check(self) -> None:
         """Check that the server is of the kind that is needed, and lets us in; nothing is created.
 

@@ -42,10 +42,10 @@ async def _consume(settings: Settings, database: Database, supervisor: Superviso
     store = Store(database, vitals=vitals)
     consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, vitals=vitals)
     vitals.broker_ready.set_function(lambda: consumer.ready)
-    vitals.database_ready.set_function(lambda: store.available)
+    vitals.database_ready.set_function(lambda: database.is_prepared and store.available)
     vitals.breaker_open.set_function(lambda: consumer.breaker_is_open)
     vitals.unsettled.set_function(lambda: consumer.unsettled)
-    supervisor.describe = partial(_describe, store, consumer)
+    supervisor.describe = partial(_describe, database, store, consumer)
     unready = partial(_unready, database, consumer)
     admin = serve_admin(
         settings.admin_host,
@@ -78,10 +78,10 @@ async def _prepare(database: Database, supervisor: Supervisor, stop: asyncio.Eve
     return False
 
 
-def _describe(store: Store, consumer: Consumer) -> str:
+def _describe(database: Database, store: Store, consumer: Consumer) -> str:
     if consumer.breaker_is_open:
         return "stopped consuming: what ingest sends is invalid here"
-    if not store.available:
+    if not (database.is_prepared and store.available):
         return "waiting for the database"
     return "consuming" if consumer.ready else "waiting for the broker"
 

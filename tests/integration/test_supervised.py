@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from devstack import Devstack
@@ -97,6 +98,21 @@ async def test_a_process_that_waits_for_its_broker_is_alive_and_not_ready_and_st
             assert await process.stop() == 0
     finally:
         await asyncio.to_thread(stack.broker.start)
+
+
+async def test_a_worker_that_waits_for_its_database_before_it_asks_for_the_broker_says_so(
+    site: Site, queue: Queue, notifications: Notifications
+) -> None:
+    del queue
+    nowhere = "mongodb://127.0.0.1:9/?replicaSet=rs0"
+    site.worker_settings |= {"mongodb_uri": nowhere, "mongodb_timeout": "0.2"}
+    async with supervised(site, "worker") as worker, aiohttp.ClientSession() as http:
+        await eventually(lambda: notifications.since(0, "WATCHDOG=1\nSTATUS=waiting for the database") >= 2)
+        assert not notifications.said("STATUS=waiting for the broker")
+        port = (await worker.logged(r'"port": (\d+)'))[1]
+        async with http.get(f"http://127.0.0.1:{port}/metrics") as metrics:
+            assert "usage_database_ready 0.0" in await metrics.text()
+        assert await worker.stop() == 0
 
 
 async def test_a_worker_whose_database_is_frozen_is_alive_and_says_what_it_waits_for(
