@@ -10,6 +10,7 @@ import msgspec
 from contract.event import NotJson, encode_json, parse_json
 from contract.fields import format_timestamp
 from contract.origin import REQUESTS
+from runtime.plain import plain
 from worker.deadletters import DETAIL, KEY, MESSAGE, PARKED_AT, REASON, SOURCE, DeadLetter
 from worker.selection import Tally
 
@@ -88,11 +89,6 @@ def readable(body: bytes) -> str:
     except NotJson:
         return text
     return msgspec.json.format(text, indent=2)
-
-
-def plain(text: str) -> str:
-    """Escape what a terminal would act on, or not show: a letter holds whatever somebody sent."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -15,10 +15,11 @@ from pamqp.commands import Basic
 from contract.event import EVENT_NAMESPACE, Reason, Source
 from contract.publisher import Refused
 from contract.stamp import Stamp
+from runtime.plain import plain
 from worker.browsing import Browser, Held
 from worker.clearing import clear, to_row
 from worker.deadletters import DeadLetter
-from worker.letter_view import plain, readable, to_document, to_full_item, to_line, to_page, to_summary
+from worker.letter_view import readable, to_document, to_full_item, to_line, to_page, to_summary
 from worker.progress import Progress
 from worker.rounds import Round
 from worker.selection import Selection, Tally

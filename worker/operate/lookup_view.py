@@ -8,7 +8,8 @@ from bson import Decimal128
 
 from contract.event import encode_json
 from contract.fields import format_timestamp
-from worker.letter_view import HEADING, plain, to_item, to_line
+from runtime.plain import plain
+from worker.letter_view import HEADING, to_item, to_line
 from worker.operate.lookup import Found, State
 
 

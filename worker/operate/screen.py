@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 from yarl import URL
 
-from worker.letter_view import plain
+from runtime.plain import plain
 from worker.operate.numbers import INGEST, WORKER, Number
 from worker.operate.sample import Process, Sample
 from worker.operate.sources import Away, Queues

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.event import encode_json
-from worker.letter_view import plain
+from runtime.plain import plain
 from worker.operate.periods import Period
 from worker.operate.usage import Usage
 
