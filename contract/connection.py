@@ -1,13 +1,14 @@
 """One AMQP connection that is opened in bounded time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from aio_pika import Connection
 from aio_pika.abc import AbstractChannel, ConnectionParameter
 from aiormq.abc import AbstractChannel as DriverChannel
+from aiormq.abc import AbstractConnection as DriverConnection
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from aiormq.exceptions import (
     AMQPError,
@@ -71,6 +72,22 @@ class BrokerConnection:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
+    @property
+    def server(self) -> Mapping[str, Any]:
+        """What the broker says of itself: `product`, `version` and more."""
+        return self._driver.server_properties
+
+    @property
+    def heartbeat(self) -> int:
+        """Seconds from sign of life to sign of life; 0: none are sent."""
+        return self._driver.connection_tune.heartbeat or 0
+
+    @property
+    def _driver(self) -> DriverConnection:
+        if self._connection.transport is None:
+            raise BrokerUnavailable("the connection to the broker was lost")
+        return self._connection.transport.connection
+
     async def channel(self) -> AbstractChannel:
         """Open a channel that confirms publishes and raises what comes back unroutable.
 
@@ -88,10 +105,10 @@ class BrokerConnection:
 
 
 @asynccontextmanager
-async def connect(url: str, *, name: str) -> AsyncIterator[BrokerConnection]:
+async def connect(url: str, *, name: str, declare: bool = True) -> AsyncIterator[BrokerConnection]:
     """Connect and declare the topology; on leaving close, and after BrokerUnavailable without a word to the broker.
 
-    `name` is what an operator sees in the broker's list of connections.
+    `name` is what an operator sees in the broker's list of connections. Without `declare` nothing is created.
 
     Raises BrokerUnavailable when that takes longer than 5 s, BrokerMisconfigured when the broker refuses.
     """
@@ -102,8 +119,9 @@ async def connect(url: str, *, name: str) -> AsyncIterator[BrokerConnection]:
         with translated(), _refusals():
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await connection.connect()
-                async with connection.channel() as channel:
-                    await topology.declare(channel)
+                if declare:
+                    async with connection.channel() as channel:
+                        await topology.declare(channel)
         yield BrokerConnection(connection)
     except BrokerUnavailable:
         transport.abort()

@@ -1,9 +1,10 @@
 """The exchanges, queues and dead letters, by name and argument."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractExchange, AbstractQueue
 from pamqp.common import FieldTable
 
 EXCHANGE: Final = "usage"
@@ -34,15 +35,51 @@ QUEUE_ARGUMENTS: Final[FieldTable] = {
 DEAD_QUEUE_ARGUMENTS: Final[FieldTable] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange as it must be."""
+
+    kind: ClassVar[str] = "exchange"
+    name: str
+    type: ExchangeType
+    arguments: FieldTable | None = None
+
+    async def declare(self, channel: AbstractChannel, *, passive: bool = False) -> AbstractExchange:
+        """Create it if it is missing; `passive` only asks whether it is there."""
+        return await channel.declare_exchange(
+            self.name, self.type, durable=True, passive=passive, arguments=self.arguments
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue as it must be."""
+
+    kind: ClassVar[str] = "queue"
+    name: str
+    arguments: FieldTable
+
+    async def declare(self, channel: AbstractChannel, *, passive: bool = False) -> AbstractQueue:
+        """Create it if it is missing; `passive` only asks whether it is there, and how deep it is."""
+        return await channel.declare_queue(self.name, durable=True, passive=passive, arguments=self.arguments)
+
+
+_DEAD_EXCHANGE: Final = Exchange(DEAD_EXCHANGE, ExchangeType.FANOUT)
+_DEAD_QUEUE: Final = Queue(DEAD_QUEUE, DEAD_QUEUE_ARGUMENTS)
+_QUEUE: Final = Queue(QUEUE, QUEUE_ARGUMENTS)
+_EXCHANGE: Final = Exchange(EXCHANGE, ExchangeType.DIRECT)
+_DIRECT_EXCHANGE: Final = Exchange(DIRECT_EXCHANGE, ExchangeType.DIRECT, {"alternate-exchange": DEAD_EXCHANGE})
+
+PARTS: Final = (_EXCHANGE, _DIRECT_EXCHANGE, _QUEUE, _DEAD_EXCHANGE, _DEAD_QUEUE)
+
+
 async def declare(channel: AbstractChannel) -> None:
     """Create what is missing; the broker refuses when something exists with other arguments."""
-    dead_exchange = await channel.declare_exchange(DEAD_EXCHANGE, ExchangeType.FANOUT, durable=True)
-    dead_queue = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments=DEAD_QUEUE_ARGUMENTS)
+    dead_exchange = await _DEAD_EXCHANGE.declare(channel)
+    dead_queue = await _DEAD_QUEUE.declare(channel)
     await dead_queue.bind(dead_exchange)
-    queue = await channel.declare_queue(QUEUE, durable=True, arguments=QUEUE_ARGUMENTS)
-    exchange = await channel.declare_exchange(EXCHANGE, ExchangeType.DIRECT, durable=True)
-    direct_exchange = await channel.declare_exchange(
-        DIRECT_EXCHANGE, ExchangeType.DIRECT, durable=True, arguments={"alternate-exchange": DEAD_EXCHANGE}
-    )
+    queue = await _QUEUE.declare(channel)
+    exchange = await _EXCHANGE.declare(channel)
+    direct_exchange = await _DIRECT_EXCHANGE.declare(channel)
     await queue.bind(exchange, ROUTING_KEY)
     await queue.bind(direct_exchange, ROUTING_KEY)
