@@ -8,6 +8,7 @@ RUN pip --python /venv/bin/python install --no-cache-dir --no-deps -r requiremen
 COPY pyproject.toml README.md LICENSE ./
 COPY contract contract
 COPY runtime runtime
+COPY preflight preflight
 COPY ingest ingest
 COPY worker worker
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \

@@ -1,9 +1,11 @@
 """The ingest process, put together."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import structlog
 
@@ -23,6 +25,9 @@ from runtime.process import run_process
 from runtime.supervision import Misconfigured
 
 log = structlog.get_logger(__name__)
+
+COMPLETION: Final = "_USAGE_INGEST_COMPLETE"
+"""Set by a shell that asks, without any argument, how a line may go on."""
 
 
 async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
@@ -80,11 +85,11 @@ async def _running(publisher: Publisher, stop: asyncio.Event) -> AsyncIterator[N
 
 
 def main() -> int:
-    """Run the process, or one of its tools; the return value is the exit code."""
-    if sys.argv[1:2] == ["keys"]:
-        from ingest import keys  # noqa: PLC0415 - what the server does not need need not be loaded
+    """Run the process, or one of its commands; the return value is the exit code."""
+    if sys.argv[1:] or COMPLETION in os.environ:
+        from ingest import commands  # noqa: PLC0415 - what the server does not need need not be loaded
 
-        keys.app(args=sys.argv[2:], prog_name="usage-ingest keys")
+        commands.app(prog_name=commands.NAME)
     return run_process(Settings, serve)
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 import typer
 
-from worker import audit_command, dead_letter_commands
+from worker import audit_command, check_command, dead_letter_commands
 from worker.operate import find_command, top_command, totals_command
 
 NAME: Final = "usage-worker"
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command(short_help="Is everything there that it needs?", epilog=check_command.EXAMPLES)(check_command.check)
 app.command(short_help="Do the books balance?")(audit_command.audit)
 app.add_typer(dead_letter_commands.app, short_help="What could not be stored: list, show, replay, purge.")
 app.command(short_help="What is going on, live.", epilog=top_command.EXAMPLES)(top_command.top)

@@ -1,6 +1,6 @@
 """MongoDB, as far as the worker knows it: the only module that imports the driver."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -38,7 +38,11 @@ LEDGER: Final = "ledger"
 INDEX: Final = IndexModel([("projectId", 1), ("email", 1), ("metric", 1), ("timestamp", 1)])
 
 _DURABLE: Final = WriteConcern(w="majority", j=True)
-_SNAPSHOT: Final = ReadConcern("snapshot")
+_TRANSACTION: Final[Mapping[str, Any]] = {
+    "read_concern": ReadConcern("snapshot"),
+    "write_concern": _DURABLE,
+    "read_preference": ReadPreference.PRIMARY,
+}
 _ORPHAN_MICROS: Final = 1_000_000
 
 OPERATION_DOCUMENTS: Final = 5000
@@ -215,21 +219,22 @@ class Database:
 
         Raises DatabaseUnavailable, DatabaseMisconfigured.
         """
-        self._check_write_concern()
+        self.check_write_concern()
         with translated(), refusals():
             hello = await self._client.admin.command("hello")
             if "setName" not in hello and hello.get("msg") != "isdbgrid":
                 raise DatabaseMisconfigured(
-                    "the MongoDB server stands alone, and has no transactions: "
-                    "start it with --replSet and initiate it, one member is enough"
+                    "the MongoDB server stands alone, and has no transactions",
+                    "start it with --replSet and initiate it, one member is enough",
                 )
 
-    def _check_write_concern(self) -> None:
+    def check_write_concern(self) -> None:
+        """Raise DatabaseMisconfigured when the URI asks for one that can lose what was acknowledged."""
         asked = self._client.write_concern.document
         if asked.get("w", "majority") != "majority" or asked.get("j", True) is not True:
             raise DatabaseMisconfigured(
-                f"the URI asks for the write concern {asked}, which can lose what was stored: "
-                "leave w and journal out of it, or set w=majority"
+                f"the URI asks for the write concern {asked}, which can lose what was stored",
+                "leave w and journal out of it, or set w=majority",
             )
 
     async def _create(self, name: str) -> None:
@@ -250,10 +255,28 @@ class Database:
         if self._session is None:
             raise RuntimeError("prepare comes first")
         with translated():
-            async with self._session.start_transaction(
-                read_concern=_SNAPSHOT, write_concern=_DURABLE, read_preference=ReadPreference.PRIMARY
-            ):
+            async with self._session.start_transaction(**_TRANSACTION):
                 yield Transaction(self._database, self._session)
+
+    async def rehearse(self) -> None:
+        """Begin a transaction, read in it, undo it: nothing is changed, or created.
+
+        Raises DatabaseUnavailable, DatabaseMisconfigured.
+        """
+        with translated(), refusals():
+            async with await self._client.start_session() as session:
+                session.start_transaction(**_TRANSACTION)
+                await self._database[EVENTS].find_one({}, {"_id": 1}, session=session)
+                await session.abort_transaction()
+
+    async def ask(self, command: str, value: Any = 1, *, of_server: bool = False, **options: Any) -> Document:
+        """Return what the database, or its server, answers to a command, which must be one that changes nothing.
+
+        Raises DatabaseUnavailable, DatabaseMisconfigured.
+        """
+        with translated(), refusals():
+            asked = self._client.admin if of_server else self._database
+            return dict(await asked.command(command, value, codec_options=CODEC, **options))
 
     async def kill_orphans(self) -> int:
         """End the transactions that killed workers left open, and say how many there were.

@@ -1,5 +1,6 @@
 """What the MongoDB driver raises, as one of ours for each thing that the caller can do about it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -22,6 +23,12 @@ class DatabaseUnavailable(Exception):
 
 class DatabaseMisconfigured(Exception):
     """MongoDB as it is set up cannot keep the worker's promises, or does not let the worker in."""
+
+    def __init__(self, found: str, mend: str = "") -> None:
+        """`mend` says what to do about it, where that is known."""
+        super().__init__(f"{found}: {mend}" if mend else found)
+        self.found = found
+        self.mend = mend
 
 
 class WriteConflict(Exception):
@@ -91,7 +98,9 @@ def _of_write_errors(details: Mapping[str, Any]) -> Exception:
 
 
 def _short(exc: PyMongoError) -> str:
-    return f"{type(exc).__name__}: {str(exc)[:200]}"
+    # What the driver adds to its sentence, in one of these ways, fills lines and tells nobody anything.
+    sentence = re.split(r", full error: | \(configured timeouts: |, Timeout: ", str(exc), maxsplit=1)[0]
+    return f"{type(exc).__name__}: {sentence[:200]}"
 
 
 @contextmanager

@@ -3,20 +3,28 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
+import ingest.commands
+import worker.commands
 from tests.support.processes import ROOT
-from worker.commands import app
 
-COMMANDS = ("audit", "dead-letters", "find", "top", "totals")
+APPS: dict[str, typer.Typer] = {"ingest": ingest.commands.app, "worker": worker.commands.app}
+COMMANDS = [
+    *(("ingest", command) for command in ("check", "keys")),
+    *(("worker", command) for command in ("audit", "check", "dead-letters", "find", "top", "totals")),
+]
+BOTH = pytest.mark.parametrize("module", ["ingest", "worker"])
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The real command, which must find neither broker nor database."""
+    nowhere = {"INGEST_AMQP_URL": "none", "WORKER_AMQP_URL": "none", "WORKER_MONGODB_URI": "none"}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "worker", *arguments],
+        [sys.executable, "-W", "error", "-m", module, *arguments],
         cwd=ROOT,
-        env={**os.environ, "WORKER_AMQP_URL": "none", "WORKER_MONGODB_URI": "none", **environment},
+        env={**os.environ, **nowhere, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -24,17 +32,12 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_help_lists_every_command() -> None:
-    listed = CliRunner().invoke(app, ["--help"]).stdout
-    for command in COMMANDS:
-        assert f"  {command} " in listed
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"], prog_name="usage-worker")
+@pytest.mark.parametrize(("module", "command"), COMMANDS)
+def test_help_lists_every_command_and_every_command_explains_itself(module: str, command: str) -> None:
+    assert f"  {command} " in CliRunner().invoke(APPS[module], ["--help"]).stdout
+    shown = CliRunner().invoke(APPS[module], [command, "--help"], prog_name=f"usage-{module}")
     assert shown.exit_code == 0
-    assert f"Usage: usage-worker {command}" in shown.stdout
+    assert f"Usage: usage-{module} {command}" in shown.stdout
     assert "Exit codes: 0 " in " ".join(shown.stdout.split())
 
 
@@ -59,23 +62,35 @@ def test_wrong_usage_of_dead_letters_is_told_before_settings_are_read(
     arguments: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORKER_AMQP_URL", "none")
-    ended = CliRunner().invoke(app, ["dead-letters", *arguments.split()])
+    ended = CliRunner().invoke(APPS["worker"], ["dead-letters", *arguments.split()])
     assert ended.exit_code == 2
     assert hint in ended.stderr
 
 
-def test_an_unknown_command_is_wrong_usage_and_starts_no_worker() -> None:
-    ended = run("totalz")
+@BOTH
+def test_every_flag_of_check_names_its_variable(module: str) -> None:
+    shown = CliRunner().invoke(APPS[module], ["check", "--help"]).stdout
+    for flag in ("TIMEOUT", "JSON"):
+        assert f"{module.upper()}_CHECK_{flag}" in shown
+
+
+@BOTH
+def test_an_unknown_command_is_wrong_usage_and_starts_no_process(module: str) -> None:
+    ended = run(module, "totalz")
     assert ended.returncode == 2
     assert "No such command 'totalz'" in ended.stderr
 
 
-def test_without_a_command_it_is_the_worker() -> None:
-    ended = run()
+@BOTH
+def test_without_a_command_it_is_the_process(module: str) -> None:
+    ended = run(module)
     assert ended.returncode == 78
-    assert "WORKER_AMQP_URL is wrong" in ended.stderr
+    assert ended.stderr.startswith(f"{module.upper()}_AMQP_URL is wrong")
 
 
-def test_a_shell_that_asks_how_a_line_may_go_on_starts_no_worker() -> None:
-    ended = run(_USAGE_WORKER_COMPLETE="complete_bash", COMP_WORDS="usage-worker a", COMP_CWORD="1")
-    assert (ended.returncode, ended.stdout.split()) == (0, ["audit"])
+@pytest.mark.parametrize(("module", "command"), [("ingest", "check"), ("worker", "audit")])
+def test_a_shell_that_asks_how_a_line_may_go_on_starts_no_process(module: str, command: str) -> None:
+    name = f"_USAGE_{module.upper()}_COMPLETE"
+    asked = {name: "complete_bash", "COMP_WORDS": f"usage-{module} {command[0]}", "COMP_CWORD": "1"}
+    ended = run(module, **asked)
+    assert (ended.returncode, ended.stdout.split()) == (0, [command])

@@ -1,0 +1,1 @@
+"""What can be known of a process's surroundings without starting it, and without changing them."""
