@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -12,20 +13,17 @@ from types import FrameType
 from typing import Any
 from uuid import UUID
 
-import aio_pika
-from aio_pika.abc import AbstractChannel
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from contract import topology
 from devstack import Devstack, DidNotStart, Unavailable
-from devstack.application import Application
+from devstack.application import Application, DidNotDrain
+from devstack.live import lines
 
 PORT = 8080
 PATH = "/api/billing/public/projects/proj_nCBo0AB7UWpj/usage"
 SAMPLE = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
 STORE_LIMIT = 10.0
-REFRESH = 1.0
 
 Events = Collection[dict[str, Any]]
 
@@ -50,24 +48,14 @@ def show_stored(events: Events, usage_id: str) -> None:
         print(f"    {name:<12} {value}")
 
 
-async def watch(amqp_url: str, events: Events) -> None:
-    """Keep one line true: how many events are stored, how many messages wait, how many are dead."""
-    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
-        before, since = events.estimated_document_count(), time.monotonic()
-        while True:
-            await asyncio.sleep(REFRESH)
-            stored, now = events.estimated_document_count(), time.monotonic()
-            waiting, dead = await depth(channel, topology.QUEUE), await depth(channel, topology.DEAD_QUEUE)
-            rate = (stored - before) / (now - since)
-            line = f"{stored:>10,} stored   {rate:>8,.0f}/s   {waiting:>7,} messages waiting   {dead:>5,} dead"
-            print(f"\r{line}", end="", flush=True)
-            before, since = stored, now
-
-
-async def depth(channel: AbstractChannel, queue: str) -> int:
-    """Messages of a queue that are ready."""
-    declared = await channel.declare_queue(queue, passive=True)
-    return declared.declaration_result.message_count or 0
+async def watch(application: Application) -> None:
+    """Keep one line true, until interrupted."""
+    try:
+        async for line in lines(application.admin_url("ingest"), application.admin_url("worker")):
+            width = shutil.get_terminal_size().columns - 1  # in the last column the cursor would go on to the next line
+            print(f"\r{line[:width]:<{width}}", end="", flush=True)
+    finally:
+        print("\nstopping ...", flush=True)
 
 
 def show(stack: Devstack, logs: Path) -> None:
@@ -87,7 +75,7 @@ def show(stack: Devstack, logs: Path) -> None:
         print(f"broker    {stack.broker.url}\ndatabase  {stack.database.uri}\nlogs      {logs}\n\ntry it:\n")
         print(f"  curl -i {url} \\\n    -H 'Content-Type: application/json' \\\n    -d '{json.dumps(SAMPLE)}'\n")
         print("Ctrl-C stops everything.\n")
-        asyncio.run(watch(stack.broker.url, events))
+        asyncio.run(watch(application))
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -100,11 +88,11 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="usage-ingest-") as logs, Devstack() as stack:
             show(stack, Path(logs))
-    except (Unavailable, DidNotStart) as exc:
+    except (Unavailable, DidNotStart, DidNotDrain) as exc:
         print(exc, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped")
+        print("stopped")
     return 0
 
 

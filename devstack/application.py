@@ -20,28 +20,42 @@ STOP_LIMIT = 40.0
 ROOT = Path(__file__).parents[1]
 
 
+class DidNotDrain(Exception):
+    """A process did not finish what it had accepted, or had ended before it was told to; the text has its log."""
+
+
 class Application:
-    """Both processes, ready, until the end of the with statement; then they finish what they accepted."""
+    """Both processes, ready, until the end of the with statement; then they finish what they accepted.
+
+    On leaving raises DidNotDrain.
+    """
 
     def __init__(self, amqp_url: str, mongodb_uri: str, logs: Path, *, port: int) -> None:
         self.port = port if is_free(port) else free_port()
-        self._admin_ports = [free_port(), free_port()]
-        ingest_admin, worker_admin = map(str, self._admin_ports)
+        self._admin_ports = {"ingest": free_port(), "worker": free_port()}
         self._logs = logs
         self._environments = {
-            "ingest": {"INGEST_AMQP_URL": amqp_url, "INGEST_PORT": str(self.port), "INGEST_ADMIN_PORT": ingest_admin},
+            "ingest": {
+                "INGEST_AMQP_URL": amqp_url,
+                "INGEST_PORT": str(self.port),
+                "INGEST_ADMIN_PORT": str(self._admin_ports["ingest"]),
+            },
             "worker": {
                 "WORKER_AMQP_URL": amqp_url,
                 "WORKER_MONGODB_URI": mongodb_uri,
-                "WORKER_ADMIN_PORT": worker_admin,
+                "WORKER_ADMIN_PORT": str(self._admin_ports["worker"]),
             },
         }
-        self._processes: list[GuardedProcess] = []
+        self._processes: dict[str, GuardedProcess] = {}
 
     @property
     def url(self) -> str:
         """Where records are posted."""
         return f"http://{LOOPBACK}:{self.port}"
+
+    def admin_url(self, module: str) -> str:
+        """The base of a process's admin port."""
+        return f"http://{LOOPBACK}:{self._admin_ports[module]}"
 
     def log(self, module: str) -> Path:
         """What a process has logged."""
@@ -51,7 +65,7 @@ class Application:
         for module, settings in self._environments.items():
             environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
             command = [sys.executable, "-m", module]
-            self._processes.append(GuardedProcess(command, environment=environment, log=self.log(module)))
+            self._processes[module] = GuardedProcess(command, environment=environment, log=self.log(module))
         try:
             self._await_ready()
         except BaseException:
@@ -62,26 +76,28 @@ class Application:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close()
+        undone = [(module, code) for module, code in self._close().items() if code]
+        if undone:
+            told = (f"{one} ended with {code}, not 0; it logged:\n{self.log(one).read_text()}" for one, code in undone)
+            raise DidNotDrain("\n".join(told))
 
     def _await_ready(self) -> None:
         limit = time.monotonic() + START_LIMIT
-        while not all(map(_is_ready, self._admin_ports)):
-            if time.monotonic() > limit or not all(process.running for process in self._processes):
+        while not all(_is_ready(self.admin_url(module)) for module in self._environments):
+            if time.monotonic() > limit or not all(process.running for process in self._processes.values()):
                 logs = "\n".join(self.log(module).read_text() for module in self._environments)
                 raise DidNotStart(f"ingest or worker did not start; they logged:\n{logs}")
             time.sleep(0.05)
 
-    def _close(self) -> None:
-        for process in self._processes:
+    def _close(self) -> dict[str, int]:
+        for process in self._processes.values():
             process.terminate()
-        for process in self._processes:
-            process.wait(STOP_LIMIT)
+        return {module: process.wait(STOP_LIMIT) for module, process in self._processes.items()}
 
 
-def _is_ready(admin_port: int) -> bool:
+def _is_ready(admin_url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{admin_port}/readyz", timeout=2):
+        with urllib.request.urlopen(f"{admin_url}/readyz", timeout=2):
             return True
     except OSError:
         return False

@@ -33,7 +33,7 @@ async def samples(plan: Plan, amqp_url: str, stop: asyncio.Event) -> AsyncGenera
         for number in count():
             before = looks
             queues, looks = await asyncio.gather(broker.look(), processes.look())
-            seen = [Process(*one) for one in zip(urls, map(_window, before, looks), strict=True)]
+            seen = [Process(*one) for one in zip(urls, map(window_between, before, looks), strict=True)]
             ingest, worker = seen[: len(plan.ingest)], seen[len(plan.ingest) :]
             if number or plan.count is None:
                 yield Sample(datetime.now(UTC), queues, ingest, worker)
@@ -42,7 +42,8 @@ async def samples(plan: Plan, amqp_url: str, stop: asyncio.Event) -> AsyncGenera
             await pause(plan.interval, stop)
 
 
-def _window(before: Look | Away, after: Look | Away) -> Window | Away:
+def window_between(before: Look | Away, after: Look | Away) -> Window | Away:
+    """What can be said of the time between two looks at one process; of a first one, only how it is now."""
     if isinstance(after, Away):
         return after
     return Window(None if isinstance(before, Away) else before, after)

@@ -1,0 +1,81 @@
+"""What `make run` starts, shows, and stops, on the broker and the database that the tests have."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+from pymongo import AsyncMongoClient
+
+from devstack import Devstack
+from devstack.application import Application, DidNotDrain
+from devstack.external import AMQP_VARIABLE, MONGODB_VARIABLE
+from devstack.live import lines
+from devstack.ports import free_port
+from tests.support.processes import ROOT
+from tests.support.queue import Queue
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def services(stack: Devstack, queue: Queue) -> AsyncIterator[Devstack]:
+    """Both, as a first run finds them, and as it must not leave them to others."""
+    del queue
+    uri = await asyncio.to_thread(lambda: stack.database.uri)
+    yield stack
+    async with AsyncMongoClient[dict[str, object]](uri) as client:
+        await client.drop_database("usage")
+
+
+async def test_it_shows_a_line_from_what_the_processes_say_and_stops_when_all_is_done(
+    services: Devstack, tmp_path: Path
+) -> None:
+    theirs = {AMQP_VARIABLE: services.broker.url, MONGODB_VARIABLE: services.database.uri}
+    output = tmp_path / "output"
+    with output.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "devstack"), cwd=ROOT, env={**os.environ, **theirs}, stdout=out, stderr=out
+        )
+    try:
+        await eventually(
+            lambda: re.search(r" 1 stored ", output.read_text()), seconds=60, what="the sample in the line"
+        )
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0, output.read_text()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    shown = output.read_text()
+    assert re.search(
+        r"\n\S+ in/s  0 refused/s  \S+ stored/s  (-|[0-9.]+ m?s) lag  0 unacked  1 stored  0 dead +\n", shown
+    )
+    assert shown.endswith("\nstopping ...\nstopped\n")
+    [logs] = re.findall(r"logs +(\S+)", shown)
+    assert not Path(logs).exists()
+
+
+async def test_a_process_that_ends_by_itself_is_in_the_line_and_no_clean_stop(
+    services: Devstack, tmp_path: Path
+) -> None:
+    application = Application(services.broker.url, services.database.uri, tmp_path, port=free_port())
+    await asyncio.to_thread(application.__enter__)
+    try:
+        family = psutil.Process().children(recursive=True)
+        [worker] = [one for one in family if one.cmdline()[1:] == ["-m", "worker"]]
+        worker.kill()
+        seen = lines(application.admin_url("ingest"), application.admin_url("worker"), refresh=0.1)
+        async with asyncio.timeout(20), aclosing(seen):
+            async for line in seen:
+                if line.endswith("worker: away: nobody is there"):
+                    break
+    finally:
+        with pytest.raises(DidNotDrain, match="worker ended with 247, not 0"):
+            await asyncio.to_thread(application.__exit__, None, None, None)
