@@ -132,7 +132,7 @@ async def _ask(connection: BrokerConnection, part: Part, *, passive: bool) -> st
     if not isinstance(declared, AbstractQueue):
         return ""
     result = declared.declaration_result
-    return f"; {result.message_count:,} ready, {result.consumer_count:,} consumers"
+    return f"; ready {result.message_count:,}, consumers {result.consumer_count:,}"
 
 
 async def _check_alarms(connection: BrokerConnection) -> Check:
