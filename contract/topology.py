@@ -71,6 +71,7 @@ _EXCHANGE: Final = Exchange(EXCHANGE, ExchangeType.DIRECT)
 _DIRECT_EXCHANGE: Final = Exchange(DIRECT_EXCHANGE, ExchangeType.DIRECT, {"alternate-exchange": DEAD_EXCHANGE})
 
 PARTS: Final = (_EXCHANGE, _DIRECT_EXCHANGE, _QUEUE, _DEAD_EXCHANGE, _DEAD_QUEUE)
+"""All that `declare` creates, but for the bindings."""
 
 
 async def declare(channel: AbstractChannel) -> None:

@@ -63,7 +63,10 @@ def check_access(settings: Settings) -> Check:
     if modes.signature:
         found += f"; {secrets} signing secrets"
     if not (modes.open or keys or secrets):
-        return Check.warning("access", f"{found}: nobody may record", "`usage-ingest keys create` makes an API key")
+        mend = (
+            "make an API key with `usage-ingest keys create`, or write a signing secret into its file, as README shows"
+        )
+        return Check.warning("access", f"{found}: nobody may record", mend)
     return Check.ok("access", found)
 
 

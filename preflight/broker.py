@@ -4,6 +4,7 @@ import asyncio
 import re
 from contextlib import suppress
 from typing import Any, Final
+from uuid import uuid4
 
 from aio_pika.abc import AbstractQueue
 from aiormq.exceptions import (
@@ -33,9 +34,6 @@ OLDEST: Final = (3, 10)
 
 SLOWEST_HEARTBEAT: Final = 60
 """Seconds; a dead peer is noticed after three times as long."""
-
-NOWHERE: Final = "usage.check"
-"""An exchange that does not exist."""
 
 _MAKE_USER: Final = (
     "`rabbitmqctl add_vhost`, `add_user`, and `set_permissions -p VHOST USER '^usage' '^usage' '^usage'`"
@@ -102,7 +100,8 @@ async def _check_part(connection: BrokerConnection, part: Part) -> Check:
     with translated():
         try:
             described = await _ask(connection, part, passive=True)
-            # Now that it is there, this can create nothing: the broker compares, and says what differs.
+            # A passive one does not look at arguments. Of what is there, this one creates nothing: the broker compares,
+            # and says what differs. Should somebody delete it in between, it is made as the process would make it.
             await _ask(connection, part, passive=False)
         except ChannelNotFoundEntity:
             return Check.ok(name, "is not there yet; the process makes it when it connects")
@@ -143,7 +142,7 @@ async def _check_alarms(connection: BrokerConnection) -> Check:
     driver = await driver_channel(await connection.channel())
     with translated():
         with suppress(ChannelNotFoundEntity, ChannelAccessRefused):
-            await driver.basic_publish(b"", exchange=NOWHERE, routing_key="")
+            await driver.basic_publish(b"", exchange=f"usage.check-{uuid4()}", routing_key="")
         try:
             async with asyncio.timeout(0.1):
                 await driver.connection.ready()
