@@ -1,0 +1,52 @@
+"""What README and docs/ name, held to what is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+PATH = re.compile(rf"(?<![\w./-])((?:{'|'.join(FOLDERS)})/[\w./@-]*\w/?)")
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to one of a page's headings ends with, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def outside_of_urls(page: Path) -> str:
+    return re.sub(r"\b[a-z+]+://\S+", "", page.read_text())
+
+
+@pages
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    named = set(PATH.findall(outside_of_urls(page)))
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+@pages
+def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
+    for path, heading in LINK.findall(page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not heading or heading in anchors(target), f"{path}#{heading}"
+
+
+@pages
+def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"(?:^ +|`)make ([a-z]+)", page.read_text(), re.MULTILINE))
+    assert named <= TARGETS
+
+
+def test_the_pages_name_enough_for_this_to_mean_something() -> None:
+    readme = outside_of_urls(PAGES[0])
+    assert len(set(PATH.findall(readme))) > 15
+    assert {"run", "test", "bench", "soak"} <= TARGETS
