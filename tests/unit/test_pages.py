@@ -4,6 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import typer
+
+import ingest.keys
+import worker.commands
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -12,6 +16,7 @@ TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULT
 
 PATH = re.compile(rf"(?<![\w./-])((?:{'|'.join(FOLDERS)})/[\w./@-]*\w/?)")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+COMMAND = re.compile(r"(?:python -m |`usage-)(?:worker|ingest) (dead-letters \w+|keys \w+|[a-z][a-z-]+)")
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -50,3 +55,20 @@ def test_the_pages_name_enough_for_this_to_mean_something() -> None:
     readme = outside_of_urls(PAGES[0])
     assert len(set(PATH.findall(readme))) > 15
     assert {"run", "test", "bench", "soak"} <= TARGETS
+
+
+def commands() -> set[str]:
+    """What both programs can be asked, as it is written after their names."""
+    named: set[str] = set()
+    for app, prefix in ((worker.commands.app, ""), (ingest.keys.app, "keys ")):
+        group = typer.main.get_group(app)
+        for name, command in group.commands.items():
+            named.add(f"{prefix}{name}")
+            named |= {f"{name} {below}" for below in getattr(command, "commands", ())}
+    return named | {"keys"}
+
+
+@pages
+def test_every_command_that_is_named_exists(page: Path) -> None:
+    named = set(COMMAND.findall(page.read_text()))
+    assert named - commands() == set()
