@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from contract import traceparent
 from contract.event import BROKERS_REASONS, EventFields, Reason, Source
 from contract.fields import json_schema
 from contract.origin import MOST_CHARACTERS, REQUESTS, RULE
@@ -99,7 +100,7 @@ def _events() -> Object:
         "summary": "One event, or an array of them: persistent JSON in UTF-8.",
         "contentType": "application/json",
         "payload": {"oneOf": [event, {"type": "array", "items": event}]},
-        "headers": {"type": "object", "properties": {REQUESTS: _requests()}},
+        "headers": {"type": "object", "properties": {REQUESTS: _requests(), traceparent.TRACEPARENT: _traceparent()}},
         "examples": [{"name": "one", "payload": _EXAMPLE}],
     }
 
@@ -111,6 +112,14 @@ def _requests() -> Object:
         "pattern": f"^{RULE.pattern}$",
         "description": "Ids of the requests by which the events came, in their order; id:3 for one with three events. "
         "For logs and dead letters: the first of many, or none, may be named.",
+    }
+
+
+def _traceparent() -> Object:
+    return {
+        "type": "string",
+        "pattern": f"^{traceparent.RULE.pattern}$",
+        "description": "By W3C Trace Context: the span in which the message was published. What is not one is ignored.",
     }
 
 

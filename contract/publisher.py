@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
@@ -55,6 +55,9 @@ class ConfirmTimeout(BrokerUnavailable):
 
 RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 
+NewGroup = Callable[[], Group]
+"""Makes an empty group."""
+
 
 class Observer:
     """Hears what a publisher does; this one does not care."""
@@ -95,6 +98,7 @@ class Publisher:
         confirm_timeout: float = CONFIRM_TIMEOUT,
         backoff: Backoff = RECONNECT,
         observer: Observer | None = None,
+        new_group: NewGroup = Group,
     ) -> None:
         """Prepare; `run` connects. `deadline` is the longest that `publish` may take, in seconds."""
         self._url = url
@@ -106,6 +110,7 @@ class Publisher:
         self._confirm_timeout = confirm_timeout
         self._backoff = backoff
         self._observer = observer or Observer()
+        self._new_group = new_group
         self._stamper = Stamper(uuid4())
         self._probe: Group | None = None
         self._waiting: deque[Group] = deque()
@@ -155,7 +160,7 @@ class Publisher:
         return waiter
 
     def _open_group(self, loop: asyncio.AbstractEventLoop) -> Group:
-        group = Group()
+        group = self._new_group()
         # One timer serves all who join: they come later than the group was opened, so none waits too long.
         group.expiry = loop.call_later(self._deadline, group.settle, NotConfirmed("no confirm before the deadline"))
         return group

@@ -5,13 +5,14 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from contract.cancellation import end
 from contract.connection import BrokerMisconfigured
-from contract.grouping import GroupLimits
+from contract.grouping import Group, GroupLimits
+from contract.incident import Incident
 from contract.publisher import Publisher
 from ingest.app import create_handlers, listening
 from ingest.credentials import Credentials
@@ -23,6 +24,12 @@ from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.process import run_process
 from runtime.supervision import Misconfigured
+from runtime.tracing import tracing
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from ingest.spans import Spans
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +39,18 @@ COMPLETION: Final = "_USAGE_INGEST_COMPLETE"
 
 async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event) -> None:
     """Serve until `stop`, then finish what was accepted; raises Misconfigured."""
+    trouble = Incident("spans lost", "spans exported")
+    async with tracing("usage-ingest", trouble, drain_seconds=settings.drain_timeout) as tracer:
+        await _serve(settings, supervisor, stop, None if tracer is None else _spans(tracer))
+
+
+def _spans(tracer: "Tracer") -> "Spans":
+    from ingest.spans import Spans  # noqa: PLC0415 - it loads an extra
+
+    return Spans(tracer)
+
+
+async def _serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event, spans: "Spans | None") -> None:
     registry = new_registry()
     vitals = Vitals(registry, alive=supervisor.alive)
     publisher = Publisher(
@@ -40,6 +59,7 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
         deadline=settings.deadline,
         limits=GroupLimits(settings.group_events, settings.group_bytes, settings.groups_in_flight),
         observer=vitals,
+        new_group=spans.new_group if spans else Group,
     )
     vitals.broker_ready.set_function(lambda: publisher.ready)
     supervisor.describe = lambda: "publishing" if publisher.ready else "waiting for the broker"
@@ -61,7 +81,7 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
         credentials.watching(),
         _running(publisher, stop),
         admin,
-        listening(settings, handlers),
+        listening(settings, handlers, spans.around if spans else None),
         announcing(supervisor, handlers.unready),
     ):
         settle_in()

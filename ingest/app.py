@@ -119,10 +119,12 @@ def _expect_of(handlers: Handlers, operation: Operation) -> Callable[[web.Reques
 
 
 @asynccontextmanager
-async def listening(settings: Settings, handlers: Handlers) -> AsyncIterator[int]:
+async def listening(
+    settings: Settings, handlers: Handlers, around: Callable[[Lowest], Lowest] | None = None
+) -> AsyncIterator[int]:
     """Serve the public port, which is yielded; on leaving, finish what was accepted.
 
-    Raises Misconfigured when the port cannot be used.
+    `around` is put around whatever answers a request. Raises Misconfigured when the port cannot be used.
     """
     sock = _bind(settings)
     app = create_app(handlers)
@@ -131,7 +133,8 @@ async def listening(settings: Settings, handlers: Handlers) -> AsyncIterator[int
     runner = web.AppRunner(app, shutdown_timeout=settings.deadline)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - setup makes it
-    runner.server.request_handler = _shortcut(handlers, runner.server.request_handler)
+    answering = _shortcut(handlers, runner.server.request_handler)
+    runner.server.request_handler = around(answering) if around else answering
     site = JsonSite(
         runner,
         sock,

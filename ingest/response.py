@@ -19,6 +19,11 @@ class Success(web.StreamResponse):
         self._content = body
         self._lines = headers
 
+    @property
+    def status(self) -> int:
+        """What it says of the request."""
+        return 200
+
     def add(self, name: str, value: str) -> None:
         """Add a header; both in ASCII, without line breaks."""
         self._lines += f"{name}: {value}\r\n"

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiormq.abc import AbstractChannel
 
@@ -17,8 +17,11 @@ from worker.deadletters import DeadLetters
 from worker.policies import PrefetchPolicy
 from worker.settling import Settler
 from worker.store import Store
-from worker.subscription import Subscription
+from worker.subscription import Subscription, delivery_of
 from worker.vitals import Vitals
+
+if TYPE_CHECKING:
+    from worker.spans import BatchSpans
 
 IDLE: Final = 1.0
 """Seconds after which a session with nothing to do says that it is alive."""
@@ -47,6 +50,7 @@ class Session:
         *,
         stop: asyncio.Event,
         vitals: Vitals,
+        spans: "BatchSpans | None" = None,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -54,8 +58,9 @@ class Session:
         self._stop = stop
         self._vitals = vitals
         self._wake = asyncio.Event()
-        self._subscription = Subscription(channel, policy, self._wake.set)
+        self._subscription = Subscription(channel, policy, self._wake.set, spans.read if spans else delivery_of)
         self._settler = Settler(channel, dead_letters, store, policy.batch, abandoned=self._is_abandoned, vitals=vitals)
+        self._write = spans.around(self._settler.write) if spans else self._settler.write
         self._safe_mode = Incident("safe mode", "safe mode over")
         self._writing: asyncio.Task[None] | None = None
 
@@ -80,7 +85,7 @@ class Session:
         try:
             while (batch := await self._next_batch()) is not None:
                 await self._written()
-                self._writing = asyncio.create_task(self._settler.write(batch))
+                self._writing = asyncio.create_task(self._write(batch))
                 self._writing.add_done_callback(lambda _: self._wake.set())
                 await asyncio.sleep(0)  # it goes first
                 if not self._stop.is_set():

@@ -1,7 +1,9 @@
 """The worker process, put together."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from contract.connection import BrokerMisconfigured
 from contract.incident import Incident
@@ -10,6 +12,7 @@ from runtime.memory import settle_in
 from runtime.metrics import new_registry
 from runtime.notify import Supervisor, announcing
 from runtime.supervision import Misconfigured, pause
+from runtime.tracing import tracing
 from worker.database import Database
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
 from worker.policies import BatchPolicy
@@ -17,6 +20,11 @@ from worker.sessions import Consumer
 from worker.settings import Settings
 from worker.store import OUTAGE_BACKOFF, Store
 from worker.vitals import Vitals
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+    from worker.spans import BatchSpans
 
 PING_SECONDS = 1.0
 
@@ -26,7 +34,9 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
     try:
         database = Database(settings.mongodb_uri, settings.mongodb_database, timeout_seconds=settings.mongodb_timeout)
         try:
-            await _consume(settings, database, supervisor, stop)
+            trouble = Incident("spans lost", "spans exported")
+            async with tracing("usage-worker", trouble, drain_seconds=settings.drain_timeout) as tracer:
+                await _consume(settings, database, supervisor, stop, None if tracer is None else _spans_of(tracer))
         finally:
             await database.close()
     except BrokerMisconfigured as exc:
@@ -35,12 +45,24 @@ async def serve(settings: Settings, supervisor: Supervisor, stop: asyncio.Event)
         raise Misconfigured(f"WORKER_MONGODB_URI cannot be used: {exc}") from exc
 
 
-async def _consume(settings: Settings, database: Database, supervisor: Supervisor, stop: asyncio.Event) -> None:
+def _spans_of(tracer: "Tracer") -> "Callable[[], BatchSpans]":
+    from worker.spans import BatchSpans  # noqa: PLC0415 - it loads an extra
+
+    return partial(BatchSpans, tracer)
+
+
+async def _consume(
+    settings: Settings,
+    database: Database,
+    supervisor: Supervisor,
+    stop: asyncio.Event,
+    spans: "Callable[[], BatchSpans] | None",
+) -> None:
     batches = BatchPolicy(settings.batch_events, settings.batch_bytes, settings.batch_seconds)
     registry = new_registry()
     vitals = Vitals(registry, alive=supervisor.alive)
     store = Store(database, vitals=vitals)
-    consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, vitals=vitals)
+    consumer = Consumer(settings.amqp_url, store, name="usage-worker", batches=batches, vitals=vitals, spans=spans)
     vitals.broker_ready.set_function(lambda: consumer.ready)
     vitals.database_ready.set_function(lambda: database.is_prepared and store.available)
     vitals.breaker_open.set_function(lambda: consumer.breaker_is_open)

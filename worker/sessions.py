@@ -1,7 +1,8 @@
 """Keeping a session with the broker, for as long as the process lives."""
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -17,6 +18,9 @@ from worker.policies import BatchPolicy, BreakerPolicy, PrefetchPolicy
 from worker.store import OUTAGE_BACKOFF, Store
 from worker.vitals import Vitals
 
+if TYPE_CHECKING:
+    from worker.spans import BatchSpans
+
 log = structlog.get_logger(__name__)
 
 RECONNECT: Final = Backoff(first=0.05, cap=2.0)
@@ -25,8 +29,21 @@ RECONNECT: Final = Backoff(first=0.05, cap=2.0)
 class Consumer:
     """Runs one session after the other; what is unsettled when one ends goes back to the queue."""
 
-    def __init__(self, url: str, store: Store, *, name: str, batches: BatchPolicy, vitals: Vitals) -> None:
-        """Prepare; the vitals hear whenever consuming gets on, and each second while there is nothing to do."""
+    def __init__(
+        self,
+        url: str,
+        store: Store,
+        *,
+        name: str,
+        batches: BatchPolicy,
+        vitals: Vitals,
+        spans: "Callable[[], BatchSpans] | None" = None,
+    ) -> None:
+        """Prepare; the vitals hear whenever consuming gets on, and each second while there is nothing to do.
+
+        `spans` makes those of one session, in a process that traces.
+        """
+        self._spans = spans
         self._vitals = vitals
         self._url = url
         self._store = store
@@ -112,6 +129,7 @@ class Consumer:
                 self._breaker,
                 stop=stop,
                 vitals=self._vitals,
+                spans=self._spans() if self._spans else None,
             )
             await session.start()
             self._current = session

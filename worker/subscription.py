@@ -40,7 +40,13 @@ class Subscription:
     the consumer, or a delivery is missing, after which no acknowledgement of several at once would be safe.
     """
 
-    def __init__(self, channel: AbstractChannel, policy: PrefetchPolicy, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: AbstractChannel,
+        policy: PrefetchPolicy,
+        changed: Callable[[], None],
+        read: Callable[[DeliveredMessage], Delivery],
+    ) -> None:
         self.arrived: deque[Delivery] = deque()
         self.lost: str | None = None
         self.prefetch = 0
@@ -48,6 +54,7 @@ class Subscription:
         self._receive_at_once()
         self._policy = policy
         self._changed = changed
+        self._read = read
         self._consumer_tag: str | None = None
         self._next_tag = 1
         self._shape: MessageShape | None = None
@@ -116,7 +123,7 @@ class Subscription:
         setattr(self._channel, "create_task", run_or_create_task)  # noqa: B010
 
     async def _receive(self, message: DeliveredMessage) -> None:
-        delivery = delivery_of(message)
+        delivery = self._read(message)
         if delivery.tag != self._next_tag:
             self._lose(f"delivery {self._next_tag} is missing")
         if self.lost is None:

@@ -10,7 +10,7 @@ from devstack import Devstack
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 from worker.policies import PrefetchPolicy
-from worker.subscription import Subscription
+from worker.subscription import Subscription, delivery_of
 
 MESSAGES = 20
 S = TypeVar("S", bound=Subscription)
@@ -42,7 +42,7 @@ async def subscribed(kind: type[S], url: str, messages: int) -> S:
     """A subscription of this kind that so many messages wait for, when it has them or has ended."""
     async with connect(url, name="test") as connection:
         channel = await connection.channel()
-        subscription = kind(await driver_channel(channel), Trusting(), lambda: None)
+        subscription = kind(await driver_channel(channel), Trusting(), lambda: None, delivery_of)
         await subscription.start()
         await eventually(lambda: subscription.lost or len(subscription.arrived) == messages)
         return subscription

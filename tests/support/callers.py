@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from contract.grouping import GroupLimits
-from contract.publisher import Publisher
+from contract.grouping import Group, GroupLimits
+from contract.publisher import NewGroup, Publisher
 from tests.support.fake_broker import FakeBroker
 
 DEADLINE = 4.0
@@ -63,9 +63,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def publishing(broker: FakeBroker, limits: GroupLimits = LIMITS) -> AsyncIterator[Publisher]:
+async def publishing(
+    broker: FakeBroker, limits: GroupLimits = LIMITS, new_group: NewGroup = Group
+) -> AsyncIterator[Publisher]:
     """A publisher that runs, and is ready, for the length of a block."""
-    publisher = Publisher("amqp://fake/", name="test", deadline=DEADLINE, limits=limits)
+    publisher = Publisher("amqp://fake/", name="test", deadline=DEADLINE, limits=limits, new_group=new_group)
     with broker.installed():
         task = asyncio.create_task(publisher.run())
         try:

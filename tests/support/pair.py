@@ -26,6 +26,8 @@ class Site:
     directory: Path
     ingest_settings: dict[str, str] = field(default_factory=dict)
     worker_settings: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for both that are not settings of ours."""
     launcher: tuple[str, ...] = ()
     """The module that starts the processes, with its arguments, instead of their own."""
 
@@ -51,7 +53,8 @@ class Site:
 
     def _environment(self, prefix: str, defaults: dict[str, str], settings: dict[str, str]) -> dict[str, str]:
         shared = {"amqp_url": self.amqp_url, "admin_port": "0", "host": "127.0.0.1", "port": "0"}
-        return {f"{prefix}_{name.upper()}": value for name, value in {**shared, **defaults, **settings}.items()}
+        ours = {f"{prefix}_{name.upper()}": value for name, value in {**shared, **defaults, **settings}.items()}
+        return {**self.environment, **ours}
 
 
 @dataclass

@@ -36,7 +36,8 @@ class Process:
 
     async def start(self) -> Self:
         """Start it; nothing is awaited but the fork."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("INGEST_", "WORKER_"))}
+        foreign = ("INGEST_", "WORKER_", "OTEL_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -126,3 +126,10 @@ def test_a_dead_letter_has_one_of_the_reasons() -> None:
     # what the broker itself dead-letters has none
     assert {reason for reason in Reason if not schema.is_valid({"usage-reason": reason.value})} == BROKERS_REASONS
     assert not schema.is_valid({"usage-reason": "BORED"})
+
+
+def test_a_traceparent_is_one_by_the_schema() -> None:
+    schema = jsonschema_rs.Draft7Validator(DOCUMENT["components"]["messages"]["events"]["headers"])
+    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert schema.is_valid({"traceparent": good})
+    assert not any(schema.is_valid({"traceparent": bad}) for bad in (good.upper(), good[:-1], f"{good}-", 5))
