@@ -22,7 +22,8 @@ from worker.store import Store
 
 def acknowledge_what_is_in_memory() -> None:
     """Take the server's word before it has written anything down."""
-    replace(worker.database, "_DURABLE", WriteConcern(w=1, j=False))
+    transaction = {**worker.database._TRANSACTION, "write_concern": WriteConcern(w=1, j=False)}
+    replace(worker.database, "_TRANSACTION", transaction)
 
 
 def let_returns_pass() -> None:
