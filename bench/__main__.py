@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,14 +9,13 @@ from dataclasses import fields
 from shutil import which
 from typing import Any, Final
 
-import structlog
-
 from bench import growth, machine, pipeline, report, storing, sweep, taking
 from bench.checks import Lost
 from bench.options import Options
 from bench.results import Part, now
 from devstack import Devstack
 from devstack.install import CannotInstall, install
+from runtime import logs
 
 Measure = Callable[[Devstack, Options], Awaitable[dict[str, Any]]]
 PARTS: Final[Mapping[str, Measure]] = {
@@ -59,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 HELP: Final = {
     "rounds": "of each measurement that is compared with another; medians are shown",
+    "sweeps": "rounds of the sweep",
     "seconds": "of each round of taking, and of the sweep",
     "probe": "seconds of each load on the whole pipeline",
     "sustained": "seconds of the largest load that is kept up with",
@@ -68,13 +67,12 @@ HELP: Final = {
 
 def main() -> int:
     """Read the command line; the exit code: 1 when what was answered for is not stored."""
-    # What the product's parts say to an operator is not for whoever reads a table.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     command_line = parser()
     arguments = vars(command_line.parse_args())
     names = arguments.pop("parts") or list(PARTS)
     if unknown := set(names) - {*PARTS, REPORT}:
         command_line.error(f"no such part: {', '.join(sorted(unknown))}")
+    logs.configure("WARNING")
     try:
         if which("wrk") is None:
             install(["wrk"])

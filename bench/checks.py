@@ -13,7 +13,8 @@ from bench.subjects import ROOT
 from bench.workers import Database, environment
 from devstack import Devstack
 
-DRAIN_LIMIT: Final = 180.0
+STALLED: Final = 60.0
+"""Seconds without a newly stored event after which those that are missing are lost."""
 LOOK_EVERY: Final = 0.02
 SETTLED: Final = 0.5
 """Seconds without a newly stored event after which nothing more is on its way."""
@@ -29,18 +30,15 @@ async def drained(found: Database, answered: int, *, before: int = 0) -> tuple[i
 
     How many there are more, and when, by the monotonic clock, the last had come. Raises Lost.
     """
-    limit = time.monotonic() + DRAIN_LIMIT
     stored, since = -1, time.monotonic()
-    while True:
+    while time.monotonic() - since <= (SETTLED if stored >= answered else STALLED):
         seen = int(await found["events"].estimated_document_count()) - before
-        now = time.monotonic()
         if seen != stored:
-            stored, since = seen, now
-        elif stored >= answered and now - since > SETTLED:
-            return stored, since
-        if now > limit:
-            raise Lost(f"{answered} events were answered with 200, {stored} are stored")
+            stored, since = seen, time.monotonic()
         await asyncio.sleep(LOOK_EVERY)
+    if stored < answered:
+        raise Lost(f"{answered} events were answered with 200, {stored} are stored")
+    return stored, since
 
 
 async def all_stored(found: Database, ids: Iterable[UUID]) -> int:

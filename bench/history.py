@@ -12,7 +12,6 @@ import bson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from msgspec.structs import replace
 from pymongo import MongoClient
 
 from bench.storing import event
@@ -83,7 +82,7 @@ class History:
 
     def _event(self, number: int) -> UsageEvent:
         at = self._hour + timedelta(milliseconds=number % PER_HOUR * 3_600_000 // PER_HOUR)
-        return replace(event(number, self.customers), received_at=at)
+        return event(number, self.customers, at)
 
     def _rows(self, events: list[UsageEvent]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(events), PER_MESSAGE):

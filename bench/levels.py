@@ -115,7 +115,7 @@ def _level(
         seconds=seconds,
         accepted=offered.events,
         statuses={str(status): count for status, count in sorted(offered.statuses.items())},
-        unsent=offered.unsent,
+        unsent=len(offered.unsent),
         p50=percentile(latencies, 0.5),
         p99=percentile(latencies, 0.99),
         lag_p50=percentile(lags, 0.5),

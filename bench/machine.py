@@ -32,9 +32,9 @@ LIBRARIES: Final = (
 async def describe(stack: Devstack) -> dict[str, str]:
     """Return what there is, and of which version."""
     found = {
-        "cores": f"{len(os.sched_getaffinity(0))}, {_processor()}",
+        "cores": f"{len(os.sched_getaffinity(0))} of {_processor()}",
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}, {platform.machine()}",
         "Python": platform.python_version(),
         "RabbitMQ": await _broker_version(stack.broker.url),
         "MongoDB": await _database_version(stack.database.uri),

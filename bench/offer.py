@@ -49,8 +49,8 @@ class Offered:
     plan: Plan
     requests: Sequence[Request]
     """Those that were sent."""
-    unsent: int
-    """Those that no connection was free for."""
+    unsent: Sequence[float]
+    """When those were due that no connection was free for."""
     began: float
     """By the monotonic clock of the machine."""
     cpu: float
@@ -68,8 +68,8 @@ class Offered:
                 column.fromfile(file, count)
         rows = zip(range(count), due, sent, done, status, strict=True)
         requests = [Request(*row) for row in rows if row[2] > 0]
-        bare = int(totals["bare_503"])
-        return cls(plan, requests, count - len(requests), totals["began"], totals["cpu"], bare)
+        unsent = [at for at, was_sent in zip(due, sent, strict=True) if not was_sent]
+        return cls(plan, requests, unsent, totals["began"], totals["cpu"], int(totals["bare_503"]))
 
     @property
     def statuses(self) -> dict[int, int]:

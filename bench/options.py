@@ -9,8 +9,10 @@ class Options:
 
     rounds: int = 3
     """Of each measurement that is compared with another; medians are shown."""
+    sweeps: int = 1
+    """Rounds of the sweep."""
     seconds: float = 5.0
-    """Of each round of taking."""
+    """Of each round of taking, and of the sweep."""
     probe: float = 6.0
     """Of each load on the whole pipeline."""
     sustained: float = 60.0

@@ -1,11 +1,12 @@
 """Ten times more than can be taken: what is refused, what is held in memory, how long it takes to recover."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.levels import Level, plan_of, watch
-from bench.offer import Request
+from bench.offer import OK, Offered
 from bench.stats import percentile
 from bench.system import System
 
@@ -21,7 +22,7 @@ NORMAL_LATENCY: Final = 50.0
 NORMAL_LAG: Final = 0.5
 """seconds that are normal in any case; else twice the p99 of the half load before."""
 
-ADMITTED: Final = frozenset({200, 503})
+SHED: Final = 503
 
 Points = Sequence[tuple[float, float]]
 
@@ -37,7 +38,7 @@ class Overload:
     sent: float
     """Requests a second that were sent: the rest found no free connection."""
     p99: float
-    """Of the admitted requests during the overload."""
+    """Of the requests that were answered with 200 during the overload."""
     shed: int
     """Answers of 503."""
     without_retry_after: int
@@ -62,17 +63,19 @@ async def overload(system: System, records: int, capacity: float, *, seconds: fl
         level=watched.level,
         asked=plan.phases[1][0],
         sent=len(during) / seconds,
-        p99=percentile((request.since_sent for request in during if request.status in ADMITTED), 0.99),
-        shed=watched.offered.statuses.get(503, 0),
+        p99=percentile((request.since_sent for request in during if request.status == OK), 0.99),
+        shed=watched.offered.statuses.get(SHED, 0),
         without_retry_after=watched.offered.without_retry_after,
-        other=sum(1 for request in requests if request.status not in ADMITTED),
-        latency_recovers=recovery(_latencies(requests), BEFORE, end, least=NORMAL_LATENCY),
+        other=sum(1 for request in requests if request.status not in {OK, SHED}),
+        latency_recovers=recovery(_latencies(watched.offered), BEFORE, end, least=NORMAL_LATENCY),
         lag_recovers=recovery(watched.lags, BEFORE, end, least=NORMAL_LAG),
     )
 
 
-def _latencies(requests: Iterable[Request]) -> list[tuple[float, float]]:
-    return [(request.due, request.since_sent) for request in requests]
+def _latencies(offered: Offered) -> list[tuple[float, float]]:
+    """What was not sent, or not answered with 200, has waited for ever."""
+    answered = [(one.due, one.since_sent if one.status == OK else math.inf) for one in offered.requests]
+    return answered + [(due, math.inf) for due in offered.unsent]
 
 
 def recovery(points: Points, before: float, end: float, *, least: float) -> float | None:
@@ -81,7 +84,7 @@ def recovery(points: Points, before: float, end: float, *, least: float) -> floa
     points: pairs of time and value. Normal is up to twice the p99 of the values before, and up to `least` anyway. A
     single value of a hundred may be larger: it was before, too.
     """
-    normal = max(least, 2 * percentile((value for at, value in points if at < before), 0.99))
+    normal = max(least, 2 * percentile((value for at, value in points if at < before and value < math.inf), 0.99))
     later = sorted(point for point in points if point[0] >= end)
     for at, _ in [(end, 0.0), *later]:
         held = [value for moment, value in later if at <= moment < at + HOLD]

@@ -17,7 +17,7 @@ from devstack import Devstack
 
 KINDS: Final = ((1, 64), (100, 4))
 """Records in one request, and connections that saturate."""
-PARTS: Final = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
+PARTS: Final = (0.25, 0.5, 0.7, 0.85, 1.0, 1.1)
 """Loads that are tried, as parts of what a closed loop gets through."""
 STEP_DOWN: Final = 0.9
 TRIES: Final = 3

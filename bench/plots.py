@@ -59,7 +59,7 @@ def latency(data: Data, path: Path) -> None:
             axes.set_title("single records" if kind["records"] == 1 else f"batches of {kind['records']}")
             axes.set_xlabel("events a second, at a fixed rate")
             axes.set_ylabel("ms")
-        panels[0].legend()
+        _legend(panels)
 
 
 def cost(data: Data, path: Path) -> None:
@@ -75,7 +75,12 @@ def cost(data: Data, path: Path) -> None:
             axes.set_ylim(bottom=0)
             axes.set_xlabel(title)
             axes.set_ylabel("µs of CPU for each event")
-        panels[0].legend()
+        _legend(panels)
+
+
+def _legend(panels: Sequence[Any]) -> None:
+    handles, labels = panels[0].get_legend_handles_labels()
+    panels[0].figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
 @contextmanager
@@ -87,8 +92,7 @@ def _figure(path: Path, panels: int, *, height: float) -> Iterator[Sequence[Any]
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice of a backend
 
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, panels, figsize=(8, height), squeeze=False)
+        figure, axes = plt.subplots(1, panels, figsize=(8, height), squeeze=False, layout="constrained")
         yield axes[0]
-        figure.tight_layout()
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

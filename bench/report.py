@@ -55,7 +55,7 @@ def _short(parts: Mapping[str, Part]) -> Iterator[str]:
     there = next(iter(parts.values()))
     machine, dates = there.machine, sorted({part.date[:10] for part in parts.values()})
     yield (
-        f"Measured {' and '.join(dates)} on {machine['cores']} (cores), Python {machine['Python']}, RabbitMQ "
+        f"Measured {' and '.join(dates)} on {machine['cores']}, Python {machine['Python']}, RabbitMQ "
         f"{machine['RabbitMQ']}, MongoDB {machine['MongoDB']}: [all tables and figures](bench/results/README.md)."
     )
 
@@ -66,7 +66,7 @@ def _sections(parts: Mapping[str, Part]) -> Iterator[str]:
     yield f"## Targets\n\n{_targets(parts)}"
     for name, part in parts.items():
         yield f"## {TITLES[name]}\n\n`{part.command}`, {part.date} UTC, took {part.seconds:.0f} s. {WORDS[name]}"
-        yield from (f"{words}\n\n{table(rows)}" for words, rows in _tables(name, part.data) if rows)
+        yield from (f"{words}\n\n{table(rows)}".lstrip() for words, rows in _tables(name, part.data) if rows)
         if name in PLOTS:
             file, words, _ = PLOTS[name]
             yield f"![{words}]({file})"

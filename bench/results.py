@@ -39,7 +39,7 @@ class Part:
 def _rounded(value: Any) -> Any:
     """Leave out digits that nobody has measured."""
     if isinstance(value, float):
-        return value if value.is_integer() else float(f"{value:.6g}")
+        return float(f"{value:.6g}")
     if isinstance(value, dict):
         return {name: _rounded(one) for name, one in value.items()}
     return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value

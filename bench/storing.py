@@ -72,15 +72,18 @@ async def measure(stack: Devstack, options: Options) -> dict[str, Any]:
     return {"stored": [asdict(one) for one in stored]}
 
 
-def event(number: int, customers: int) -> UsageEvent:
-    """Make an event that is like those of ingest."""
+def event(number: int, customers: int, at: datetime | None = None) -> UsageEvent:
+    """Make an event as ingest makes them, received now if not at another time.
+
+    Its id is random, as it is with an idempotency key: the dearest for an index.
+    """
     return UsageEvent(
         id=uuid4(),
         project_id=PROJECT,
         email=f"customer{number % customers}@northwind.dev",
         metric="program quantify",
         quantity=Decimal(number) / 100,
-        received_at=truncate(datetime.now(UTC)),
+        received_at=at or truncate(datetime.now(UTC)),
         source=Source.HTTP,
     )
 

@@ -197,7 +197,7 @@ def sweep(data: Data) -> list[Row]:
                 {
                     "setting": f"`{setting['setting']}`",
                     "load": setting["load"],
-                    "value": f"**{value:,g}**" if value == setting["default"] else f"{value:,g}",
+                    "value": f"**{value:,.10g}**" if value == setting["default"] else f"{value:,.10g}",
                     "events/s": _median(mine, lambda one: one["per_second"]),
                     "of the default's": _median(mine, lambda one: one["per_second"]) / own,
                     "p99 ms": median(latencies) if latencies else None,
