@@ -56,14 +56,15 @@ class Drafts:
     """Events' documents, encoded when there is time for it: while the batch before is written."""
 
     def __init__(self) -> None:
-        # By the object, not its id, which another event of the batch may have too.
-        self._encoded: dict[int, RawBSONDocument] = {}
+        # By the object, not its id, which another event of the batch may have too. The object is held, so that no
+        # later one can have its address: a batch drops the events of a copy.
+        self._encoded: dict[int, tuple[UsageEvent, RawBSONDocument]] = {}
 
     def prepare(self, events: Iterable[UsageEvent]) -> None:
-        """Encode these, which must live as long as the drafts; what cannot be encoded is left for later."""
+        """Encode these; what cannot be encoded is left for later."""
         for event in events:
             try:
-                self._encoded[id(event)] = encode(event)
+                self._encoded[id(event)] = event, encode(event)
             except Unencodable:
                 continue
 
@@ -73,7 +74,7 @@ class Drafts:
         for index, event in enumerate(events):
             draft = self._encoded.get(id(event))
             try:
-                documents.append(encode(event) if draft is None else draft)
+                documents.append(encode(event) if draft is None else draft[1])
             except Unencodable as exc:
                 raise DocumentRefused(index, str(exc)) from exc
         return documents

@@ -1,4 +1,5 @@
 from typing import Any
+from uuid import UUID
 
 import bson
 import pytest
@@ -60,6 +61,15 @@ def test_two_events_of_one_id_have_each_a_draft_of_its_own() -> None:
     drafts = Drafts()
     drafts.prepare([one, other])
     assert [document["metric"] for document in drafts.of([one, other])] == [one.metric, "other"]
+
+
+def test_an_event_never_gets_the_draft_of_one_that_was_dropped() -> None:
+    drafts = Drafts()
+    # As those of a copy, which a batch does not keep.
+    drafts.prepare([event(id=UUID(int=number)) for number in range(100)])
+    later = [event(id=UUID(int=number)) for number in range(1000, 1500)]
+    documents = [bson.decode(document.raw, CODEC) for document in drafts.of(later)]
+    assert [document["_id"] for document in documents] == [event.id for event in later]
 
 
 def test_the_first_event_that_has_no_document_is_named_by_its_place() -> None:
