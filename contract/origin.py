@@ -1,9 +1,12 @@
 """By which requests the events of a message came."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, TypeGuard
 
 REQUESTS: Final = "usage-requests"
 """The header: ids of requests in the order of their events, by commas, `id:3` for one with three events."""
@@ -44,15 +47,27 @@ def ids(header: object) -> list[str]:
 
 def request_at(header: object, position: int) -> str | None:
     """The id of the request that brought the event at `position` of its message; None when that is not known."""
-    for name, events in _read(header):
-        position -= events
-        if position < 0:
-            return name
-    return None
+    if not _is_short(header):
+        return None
+    names, ends = _owners(header)
+    place = bisect_right(ends, position)
+    return names[place] if place < len(names) else None
+
+
+# It is asked for each event of a message, of which thousands may be rejected.
+@lru_cache(maxsize=8)
+def _owners(header: str) -> tuple[list[str], list[int]]:
+    """The ids that a header names, and how many events came up to each."""
+    read = list(_read(header))
+    return [name for name, _ in read], list(accumulate(events for _, events in read))
+
+
+def _is_short(header: object) -> TypeGuard[str]:
+    return isinstance(header, str) and len(header) <= MOST_CHARACTERS
 
 
 def _read(header: object) -> Iterator[tuple[str, int]]:
-    if not isinstance(header, str) or len(header) > MOST_CHARACTERS or not RULE.fullmatch(header):
+    if not _is_short(header) or not RULE.fullmatch(header):
         return
     for part in header.split(","):
         name, _, events = part.partition(":")

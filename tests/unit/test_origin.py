@@ -1,7 +1,9 @@
+from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
 
+from contract import origin
 from contract.event import Reason, Rejected, Source
 from contract.origin import MOST_CHARACTERS, UNKNOWN, Origin, ids, join, request_at, spell
 from contract.stamp import Stamp
@@ -31,6 +33,19 @@ def test_of_more_than_fit_the_first_are_named_whole() -> None:
     assert ids(text) == [f"{number:064}" for number in range(len(ids(text)))]
     assert len(text) + len(f",{0:064}:2") > MOST_CHARACTERS
     assert request_at(text, 2 * len(ids(text))) is None
+
+
+def test_a_header_is_read_once_for_all_events_of_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+
+    def reading(text: object) -> Iterator[tuple[str, int]]:
+        read.append(text)
+        return iter([("a", 5_000), ("b", 5_000)])
+
+    monkeypatch.setattr(origin, "_read", reading)
+    owners = [request_at("a:5000,b:5000", position) for position in (0, 4_999, 5_000, 9_999, 10_000)]
+    assert owners == ["a", "a", "b", "b", None]
+    assert read == ["a:5000,b:5000"]
 
 
 @pytest.mark.parametrize(
