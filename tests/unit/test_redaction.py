@@ -19,6 +19,7 @@ KEY = "usage_0aZ9bY8c_0123456789abcdefghijklmnopqrstuv_AbC123"
         (f"mongodb+srv://h/?tlsCertificateKeyFilePassword={SECRET}", "mongodb+srv://h/?***"),
         ("listening on http://127.0.0.1:8080/usage", "listening on http://127.0.0.1:8080/usage"),
         ("email: o'hara+x@north-wind.dev, metric: m", "email: ***, metric: m"),
+        (f"stored {'x' * 80}@{'y.' * 80}dev", "stored ***"),
         ("stored: ['amari_koss69@northwind.dev']", "stored: ['***']"),
         (f"X-API-Key: {KEY}", "X-API-Key: ***"),
         (f"the key {KEY} is unknown", "the key *** is unknown"),
