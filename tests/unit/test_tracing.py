@@ -17,11 +17,14 @@ TRACES_ENDPOINT = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector/v1/t
 NOBODY = "127.0.0.1:9"
 """Where nobody listens."""
 
+SERVING = {"ingest": "ingest.__main__", "worker": "worker.serving"}
+"""Where each process is put together."""
+
 SERVED_ONCE = """
 import asyncio, sys
 from runtime.notify import Supervisor
 from runtime.settings import load
-from {module}.__main__ import serve
+from {serving} import serve
 from {module}.settings import Settings
 
 async def main():
@@ -96,7 +99,7 @@ def run(program: str, module: str, environment: Mapping[str, str]) -> subprocess
         "WORKER_ADMIN_PORT": "0",
     }
     return subprocess.run(
-        [sys.executable, "-c", program.format(module=module)],
+        [sys.executable, "-c", program.format(module=module, serving=SERVING[module])],
         cwd=ROOT,
         env={**kept, **away, **environment},
         capture_output=True,
@@ -106,7 +109,7 @@ def run(program: str, module: str, environment: Mapping[str, str]) -> subprocess
     )
 
 
-@pytest.mark.parametrize("module", ["ingest", "worker"])
+@pytest.mark.parametrize("module", SERVING)
 def test_nothing_of_opentelemetry_is_loaded_unless_traces_are_asked_for(module: str) -> None:
     def loaded(environment: Mapping[str, str]) -> int:
         done = run(SERVED_ONCE, module, environment)
@@ -117,7 +120,7 @@ def test_nothing_of_opentelemetry_is_loaded_unless_traces_are_asked_for(module: 
     assert loaded(ENDPOINT) > 0
 
 
-@pytest.mark.parametrize("module", ["ingest", "worker"])
+@pytest.mark.parametrize("module", SERVING)
 def test_who_asks_for_traces_without_their_packages_is_told_what_to_install(module: str) -> None:
     done = run(WITHOUT_THE_EXTRA, module, ENDPOINT)
     assert done.returncode == 78, done.stderr
