@@ -21,7 +21,7 @@ test: $(STAMP) $(BIN)/promtool  ## run all tests against a real broker and datab
 	@$(BIN)/python -m devstack.install --browser
 	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: $(BENCH)/installed  ## measure beside limits and peers, 25 minutes; some parts with ARGS="taking --rounds 1"
+bench: $(BENCH)/installed  ## measure beside limits and peers; some parts with ARGS="taking --rounds 1"
 	@$(BENCH)/bin/python -m devstack.install
 	$(BENCH)/bin/python -m bench $(ARGS)
 
