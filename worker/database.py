@@ -51,7 +51,16 @@ OPERATION_DOCUMENTS: Final = 5000
 OPERATION_BYTES: Final = 16_000_000
 """Bytes of documents in one command; a server takes 48 million."""
 
+SMALL_LEAVES: Final[Document] = {
+    "indexOptionDefaults": {"storageEngine": {"wiredTiger": {"configString": "leaf_page_max=4KB"}}}
+}
+"""How `events` is created. The ids of its index are random: almost each insert changes another page, and each changed
+page is soon written as a whole, so that a quarter of MongoDB's usual 16 KB is a third less work in all from a million
+events on.
+"""
+
 _NAMESPACE_EXISTS: Final = 48
+_INVALID_OPTIONS: Final = 72
 
 _AS_BYTES: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     uuid_representation=bson.binary.UuidRepresentation.UNSPECIFIED, tz_aware=True
@@ -204,8 +213,9 @@ class Database:
         """
         await self.check()
         with translated(), refusals():
-            for name in (EVENTS, TOTALS, LEDGER):
-                await self._create(name)
+            await self._create(EVENTS, SMALL_LEAVES)
+            await self._create(TOTALS)
+            await self._create(LEDGER)
             await self._database[EVENTS].create_indexes([INDEX])
             self._session = await self._client.start_session()
 
@@ -237,12 +247,14 @@ class Database:
                 "leave w and journal out of it, or set w=majority",
             )
 
-    async def _create(self, name: str) -> None:
+    async def _create(self, name: str, options: Document | None = None) -> None:
         # Outside of transactions, which would fail on a collection that is being created.
         try:
-            await self._database.create_collection(name, check_exists=False)
+            await self._database.create_collection(name, check_exists=False, **(options or {}))
         except OperationFailure as exc:
-            if exc.code != _NAMESPACE_EXISTS:
+            if exc.code == _INVALID_OPTIONS and options:  # of a server that stores in another way
+                await self._create(name)
+            elif exc.code != _NAMESPACE_EXISTS:
                 raise
 
     @asynccontextmanager

@@ -524,6 +524,32 @@ async def test_preparing_creates_the_index_and_can_be_repeated(
     assert keys == [[("_id", 1)], [("projectId", 1), ("email", 1), ("metric", 1), ("timestamp", 1)]]
 
 
+async def test_the_pages_of_the_events_indexes_are_small(stack: Devstack, database: Documents) -> None:
+    ours = Database(stack.database.uri, database.name, timeout_seconds=5)
+    try:
+        await ours.prepare()
+    finally:
+        await ours.close()
+    described = await database.client[database.name].command("collStats", "events", indexDetails=True)
+    created = {name: index["creationString"] for name, index in described["indexDetails"].items()}
+    assert len(created) == 2
+    assert all("leaf_page_max=4KB" in options for options in created.values())
+
+
+async def test_a_server_that_stores_in_another_way_creates_the_events_as_it_does(
+    stack: Devstack, database: Documents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: dict[str, Any] = {"indexOptionDefaults": {"storageEngine": {"another": {}}}}
+    monkeypatch.setattr("worker.database.SMALL_LEAVES", other)
+    ours = Database(stack.database.uri, database.name, timeout_seconds=5)
+    try:
+        await ours.prepare()
+        await ours.prove_writes()
+    finally:
+        await ours.close()
+    assert len(await database.events.index_information()) == 2
+
+
 async def test_many_workers_can_prepare_at_once(stack: Devstack, database: Documents) -> None:
     ours = [Database(stack.database.uri, database.name, timeout_seconds=5) for _ in range(4)]
     try:
