@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 from uuid import uuid4
@@ -19,7 +19,7 @@ from bench.subjects import PROJECT
 from bench.workers import Database, database, servers, working
 from contract.cancellation import end
 from contract.event import Source, UsageEvent
-from contract.fields import truncate
+from contract.fields import current_time
 from contract.publisher import Publisher
 from contract.topology import DIRECT_EXCHANGE, ROUTING_KEY
 from devstack import Devstack
@@ -83,7 +83,7 @@ def event(number: int, customers: int, at: datetime | None = None) -> UsageEvent
         email=f"customer{number % customers}@northwind.dev",
         metric="program quantify",
         quantity=Decimal(number) / 100,
-        received_at=at or truncate(datetime.now(UTC)),
+        received_at=at or current_time(),
         source=Source.HTTP,
     )
 

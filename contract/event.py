@@ -6,10 +6,11 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final, NotRequired, Self
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import jiter
 import msgspec
+import uuid_utils
 from msgspec import structs
 from pydantic import ValidationError
 
@@ -28,6 +29,8 @@ from contract.origin import UNKNOWN, Origin
 
 EVENT_NAMESPACE: Final = UUID("81fa8e1e-4880-5883-afd0-8b7e9655a9b0")
 """UUID v5 of the URL namespace for `urn:usage-ingest:event`."""
+
+_NAMESPACE: Final = uuid_utils.UUID(EVENT_NAMESPACE.hex)
 
 
 class EventFields(Fields):
@@ -182,7 +185,12 @@ class UsageEvent(msgspec.Struct, frozen=True, gc=False):
 
 def event_id(project_id: str, key: str) -> UUID:
     """The identity of the event that `key` names within a project; any producer can compute it."""
-    return uuid5(EVENT_NAMESPACE, f"{fold_object_id(project_id)}:{key}")
+    return UUID(int=_number_of(project_id, key))
+
+
+def _number_of(project_id: str, key: str) -> int:
+    # Not by the standard library's uuid5, which takes ten times as long.
+    return uuid_utils.uuid5(_NAMESPACE, f"{fold_object_id(project_id)}:{key}").int
 
 
 def _identity(project_id: str, key: str | None, given: UUID | None) -> UUID:
@@ -190,10 +198,14 @@ def _identity(project_id: str, key: str | None, given: UUID | None) -> UUID:
         if given is None:
             raise Unacceptable(Reason.MISSING_ID, "an event on the queue needs an id or an idempotencyKey")
         return given
-    computed = event_id(project_id, key)
-    if given is not None and given != computed:
-        raise Unacceptable(Reason.ID_MISMATCH, f"id must be {computed}, which projectId and idempotencyKey make")
-    return computed
+    number = _number_of(project_id, key)
+    if given is None:
+        return UUID(int=number)
+    if given.int != number:
+        raise Unacceptable(
+            Reason.ID_MISMATCH, f"id must be {UUID(int=number)}, which projectId and idempotencyKey make"
+        )
+    return given
 
 
 @dataclass(frozen=True, slots=True)

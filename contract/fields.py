@@ -1,6 +1,7 @@
 """The rule of each field, as a type that both sides validate with."""
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation
@@ -142,6 +143,11 @@ def _parse_timestamp_text(text: str) -> datetime:
 def truncate(moment: datetime) -> datetime:
     """Drop what is finer than a millisecond, the resolution of a BSON date."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def current_time() -> datetime:
+    """The time in UTC to the millisecond."""
+    return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
 
 # Many events are received in one millisecond.

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 
 from contract.event import encode_json
-from contract.fields import truncate
+from contract.fields import current_time
 from ingest import idempotency
 from ingest.admission import Admission, Overloaded
 from ingest.auth import Access, Caller, Claim
@@ -136,7 +136,7 @@ class Handlers:
         header = idempotency.parse_header(request.headers.getall(idempotency.HEADER, ()), longest=operation.longest_key)
         body = await read_body(request, operation.limits)
         caller = claim.prove(body)  # as it was sent: nothing unproved is inflated
-        receipt = Receipt(project_id, truncate(datetime.now(UTC)), self.window, authenticated=caller.authenticated)
+        receipt = Receipt(project_id, current_time(), self.window, authenticated=caller.authenticated)
         key = caller.key_beside(header, longest=operation.longest_key)
         return Received(receipt, caller, decode_body(request, body, operation.limits), key)
 

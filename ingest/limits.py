@@ -96,6 +96,8 @@ class RateLimits:
 
         `credential` must have been proved, or a forger would spend its owner's share; None has none.
         """
+        if self.project is None and self.credential is None:
+            return
         limits = [
             (limit, sender)
             for limit, sender in ((self.credential, credential), (self.project, project_id))

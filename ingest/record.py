@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, Self
 
 import msgspec
@@ -39,6 +40,7 @@ class Window:
             raise InvalidRecord({"timestamp": f"must not lie more than {self.back} in the past"})
 
 
+@lru_cache(maxsize=1024)
 def parse_project_id(text: str) -> str:
     """Return the project id of a path as it is stored; raises InvalidRecord."""
     try:

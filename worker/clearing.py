@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from aiormq.abc import AbstractChannel
@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 from contract import topology
 from contract.connection import BrokerUnavailable, translated
 from contract.event import Source
-from contract.fields import truncate
+from contract.fields import current_time
 from contract.origin import REQUESTS
 from contract.publisher import Refused, Unroutable
 from worker.browsing import Browser
@@ -113,7 +113,7 @@ class Purge:
 
     async def __call__(self, letters: Sequence[DeadLetter]) -> list[None]:
         """Enter all of them, durably. Raises DatabaseUnavailable."""
-        now = truncate(datetime.now(UTC))
+        now = current_time()
         # At once: the database writes its journal for many of them together.
         await asyncio.gather(*(self._database.enter([to_row(letter, now)]) for letter in letters))
         return [None] * len(letters)

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from aiormq.abc import AbstractChannel
 
 from contract.connection import BrokerUnavailable
 from contract.event import UsageEvent
-from contract.fields import truncate
+from contract.fields import current_time
 from contract.incident import Incident
 from worker.batching import Batch
 from worker.breaker import Breaker
@@ -136,7 +135,7 @@ class Session:
 
     async def _fill(self, batch: Batch) -> None:
         arrived, events = self._subscription.arrived, list[UsageEvent]()
-        received_at, now = truncate(datetime.now(UTC)), time.monotonic()
+        received_at, now = current_time(), time.monotonic()
         while arrived and not self._is_full(batch):
             delivery = arrived.popleft()
             decoded = delivery.decode(received_at)

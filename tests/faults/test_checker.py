@@ -9,7 +9,7 @@ import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract.event import Source, UsageEvent
-from contract.fields import truncate
+from contract.fields import current_time
 from devstack import Devstack
 from tests.support.books import BAD_EVERY, Books, Numbered, Way
 from tests.support.checker import Scenario, Scene, check, check_contents, is_drained
@@ -24,7 +24,7 @@ Database = AsyncDatabase[dict[str, Any]]
 
 def event_of(record: Numbered) -> UsageEvent:
     source = Source.QUEUE if record.way in {Way.DIRECT, Way.PRODUCER} else Source.HTTP
-    return UsageEvent.from_wire(record.to_event(), source=source, now=truncate(datetime.now(UTC)))
+    return UsageEvent.from_wire(record.to_event(), source=source, now=current_time())
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from contract.event import Source, event_id
-from contract.fields import format_timestamp, truncate
+from contract.fields import current_time, format_timestamp
 
 BAD_EVERY = 50
 """So often a client sends what must not be stored."""
@@ -110,7 +110,7 @@ class Books:
     """Sets of numbers: what was attempted, and what became of it as far as its sender knows."""
 
     project: str = "load"
-    began: datetime = field(default_factory=lambda: truncate(datetime.now(UTC)))
+    began: datetime = field(default_factory=current_time)
     attempted: set[int] = field(default_factory=set)
     confirmed: set[int] = field(default_factory=set)
     """Answered with 200, or confirmed by the broker."""

@@ -65,6 +65,11 @@ def refusal(**changes: Any) -> tuple[Reason, str]:
     return error.value.reason, error.value.detail
 
 
+@given(st.from_regex(r"[A-Za-z0-9_-]{1,23}", fullmatch=True), texts)
+def test_an_id_is_what_the_standard_library_makes_of_project_and_key(project: str, key: str) -> None:
+    assert event_id(project, key) == uuid5(EVENT_NAMESPACE, f"{project}:{key}")
+
+
 def test_the_namespace_of_ids_can_be_recomputed_by_anyone() -> None:
     url_namespace = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
     assert uuid5(url_namespace, "urn:usage-ingest:event") == EVENT_NAMESPACE

@@ -16,6 +16,7 @@ from contract.fields import (
     Metric,
     ProjectId,
     Properties,
+    current_time,
     explain,
     fold_object_id,
     format_timestamp,
@@ -507,3 +508,10 @@ def test_any_object_is_valid_or_explained_field_by_field(item: dict[str, object]
     sentences = explained(item)
     assert {"email", "metric", "quantity"} & set(sentences)
     assert all(sentences.values())
+
+
+@given(st.integers(0, 7_258_118_399_999))
+def test_the_current_time_is_that_of_the_clock_to_the_millisecond(milliseconds: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("contract.fields.time.time_ns", lambda: milliseconds * 1_000_000 + 999_999)
+        assert current_time() == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
