@@ -2,6 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final, Self
+
+BESIDE_BODY: Final = 4096
+"""Bytes that a request counts beside its body: many small ones hold memory too."""
 
 
 class Overloaded(Exception):
@@ -19,8 +23,11 @@ class Admission:
         self.waiting_bytes = 0
 
     def admit(self, size: int) -> "Admitted":
-        """Hold `size` bytes of the limit while the block is in progress that this opens; entering raises Overloaded."""
-        return Admitted(self, size)
+        """Hold a body of `size` bytes, and what goes with it, while the block is in progress that this opens.
+
+        Entering raises Overloaded.
+        """
+        return Admitted(self, size + BESIDE_BODY)
 
     def take(self, size: int) -> None:
         """Begin a request; raises Overloaded."""
@@ -49,8 +56,16 @@ class Admitted:
     admission: Admission
     size: int
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.admission.take(self.size)
+        return self
+
+    def shrink(self, size: int) -> None:
+        """Give back what a body of no more than `size` bytes does not need: before it was read, it was to be feared."""
+        spare = self.size - size - BESIDE_BODY
+        if spare > 0:
+            self.admission.waiting_bytes -= spare
+            self.size -= spare
 
     def __exit__(self, *_: object) -> None:
         self.admission.give_back(self.size)

@@ -84,8 +84,9 @@ class Handlers:
 
     async def record_usage(self, request: web.BaseRequest, project: str) -> Success:
         """One record in, its event confirmed by the broker, 200."""
-        with self.admission.admit(check_head(request, self.single.limits)):
+        with self.admission.admit(check_head(request, self.single.limits)) as admitted:
             received = await self._receive(request, project, self.single)
+            admitted.shrink(len(received.body))
             record = Record.parse(received.body)
             # A signed body's key is as good as the signed webhook-id; an unsigned header must not contradict it.
             is_signed = received.caller.default_key is not None
@@ -98,10 +99,12 @@ class Handlers:
 
     async def record_batch(self, request: web.BaseRequest, project: str) -> Success:
         """Many records in, the events of the good ones confirmed together, 200 with what is wrong with the others."""
-        with self.admission.admit(check_head(request, self.batch.limits)):
+        with self.admission.admit(check_head(request, self.batch.limits)) as admitted:
             atomic = parse_atomic(request.query)
-            # Nothing of what was read is held while the events wait: a record is larger than its event in bytes.
-            events, errors = self._judge(request, await self._receive(request, project, self.batch), atomic=atomic)
+            received = await self._receive(request, project, self.batch)
+            admitted.shrink(len(received.body))
+            events, errors = self._judge(request, received, atomic=atomic)
+            del received  # while the events wait, nothing else is held: a record is larger than its event in bytes
             await self.publisher.publish(events, request[REQUEST_ID])
         self.vitals.accepted.inc(len(events))
         for error in errors.values():

@@ -48,7 +48,9 @@ class Settings(ProcessSettings):
     )
     batch_body_bytes: int = Field(1048576, gt=0, description="The largest body of a batch, inflated; beyond: 413.")
     max_waiting_bytes: int = Field(
-        64 * 1024 * 1024, gt=0, description="Bytes of all requests under way together; beyond: 503 at once."
+        12 * 1024 * 1024,
+        gt=0,
+        description="Bytes of all requests under way, 4096 for each beside its body; beyond: 503 at once.",
     )
 
     group_events: int = Field(500, gt=0, description="Events in one message, at the most.")

@@ -27,7 +27,9 @@ class Vitals(Observer):
         self.shed = Counter(
             "usage_requests_shed", "Requests answered with 503 for the bytes that were waiting.", registry=registry
         )
-        self.waiting_bytes = Gauge("usage_waiting_bytes", "Bytes of all requests under way.", registry=registry)
+        self.waiting_bytes = Gauge(
+            "usage_waiting_bytes", "Bytes of all requests under way, 4096 for each beside its body.", registry=registry
+        )
         self.broker_ready = Gauge("usage_broker_ready", "1 while the broker confirms.", registry=registry)
         self._confirm_seconds = Histogram(
             "usage_confirm_seconds", "From a message's publish to its confirm.", buckets=SECONDS, registry=registry

@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 
 from contract import topology
 from devstack import Devstack
+from ingest.admission import BESIDE_BODY
 from tests.contract.live import Ingest, Tap, running_ingest, without_errors
 from tests.support.pair import Pair, Site, running_pair
 from tests.support.queue import Queue
@@ -61,7 +62,7 @@ async def running(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 async def running_impatient(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingest]:
-    limits = {"body_timeout": "1", "head_timeout": "1", "max_waiting_bytes": "70000"}
+    limits = {"body_timeout": "1", "head_timeout": "1", "max_waiting_bytes": str(70_000 + 2 * BESIDE_BODY)}
     async with running_ingest(fresh_broker, tmp_path_factory, "impatient", limits) as ingest:
         yield ingest
 

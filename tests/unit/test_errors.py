@@ -8,7 +8,7 @@ from aiohttp import web
 from contract.connection import BrokerUnavailable
 from contract.event import NotJson
 from contract.publisher import NotConfirmed, Refused, Unroutable
-from ingest.admission import Admission, Overloaded
+from ingest.admission import BESIDE_BODY, Admission, Overloaded
 from ingest.body import BadEncoding, BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from ingest.errors import ANSWERS, HeadTimeout, MalformedRequest, Unready, answer_to, error_response
 from ingest.record import InvalidRecord
@@ -154,19 +154,34 @@ def test_an_exception_that_inherits_is_answered_like_its_parent() -> None:
 
 def test_admission_counts_bytes_and_sheds_what_is_too_much() -> None:
     # given a limit with a request of 60 bytes under way
-    admission = Admission(100)
+    admission = Admission(100 + 2 * BESIDE_BODY)
     with admission.admit(60):
         # then 41 more are too many, 40 are not
         with pytest.raises(Overloaded), admission.admit(41):
             pass
         with admission.admit(40):
-            assert admission.waiting_bytes == 100
+            assert admission.waiting_bytes == 100 + 2 * BESIDE_BODY
     # and everything is given back
     assert admission.waiting_bytes == 0
 
 
+def test_admission_gives_back_what_a_body_turns_out_not_to_need() -> None:
+    # given a request that might inflate to 100 bytes, the limit
+    admission = Admission(100 + BESIDE_BODY)
+    with admission.admit(100) as admitted:
+        # when it is known to have 30, and that again
+        for _ in range(2):
+            admitted.shrink(30)
+            # then it holds those, and what every request does
+            assert admission.waiting_bytes == 30 + BESIDE_BODY
+        # and one that is larger than it was said to be holds no more than was admitted
+        admitted.shrink(1000)
+        assert admission.waiting_bytes == 30 + BESIDE_BODY
+    assert admission.waiting_bytes == 0
+
+
 async def test_admission_is_idle_when_the_last_request_is_done_however_it_ended() -> None:
-    admission = Admission(100)
+    admission = Admission(100 + 2 * BESIDE_BODY)
     await admission.idle()
     with pytest.raises(NotJson), admission.admit(60), admission.admit(10):
         raise NotJson
