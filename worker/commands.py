@@ -4,7 +4,8 @@ from typing import Final
 
 import typer
 
-from worker import audit_command, check_command, dead_letter_commands
+from worker import check_command, dead_letter_commands
+from worker.audit.command import audit
 from worker.operate import find_command, top_command, totals_command
 
 NAME: Final = "usage-worker"
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(short_help="Is everything there that it needs?", epilog=check_command.EXAMPLES)(check_command.check)
-app.command(short_help="Do the books balance?")(audit_command.audit)
+app.command(short_help="Do the books balance?")(audit)
 app.add_typer(dead_letter_commands.app, short_help="What could not be stored: list, show, replay, purge.")
 app.command(short_help="What is going on, live.", epilog=top_command.EXAMPLES)(top_command.top)
 app.command(short_help="How much was used, exactly.", epilog=totals_command.EXAMPLES)(totals_command.totals)

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from contract.stamp import Ranges, Stamp
-from worker.audit import Look
-from worker.audit_report import to_lines
-from worker.books import Balance, Books, Letters, name_ids
-from worker.claims import Claims, merge
+from worker.audit.auditor import Look
+from worker.audit.books import Balance, Books, Letters, name_ids
+from worker.audit.claims import Claims, merge
+from worker.audit.findings import Finding, Kind
+from worker.audit.fingerprint import AT_ONCE, BUCKETS, Fingerprint, within
+from worker.audit.report import to_lines
+from worker.audit.verdict import LATE_LOOKS, Conclusion, Sight, Verdict, Watch
 from worker.commands import app
-from worker.findings import Finding, Kind
-from worker.fingerprint import AT_ONCE, BUCKETS, Fingerprint, within
 from worker.glance import Depth
 from worker.ledger import pack
-from worker.verdict import LATE_LOOKS, Conclusion, Sight, Verdict, Watch
 
 PUBLISHER = UUID(int=77)
 
@@ -154,7 +154,7 @@ def test_an_id_twice_does_not_stand_for_another_of_its_bucket() -> None:
 
 def test_very_many_differences_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert AT_ONCE > BUCKETS
-    monkeypatch.setattr("worker.fingerprint.AT_ONCE", 3)
+    monkeypatch.setattr("worker.audit.fingerprint.AT_ONCE", 3)
     assert [len(part) for part in print_of(*range(10)).differences(print_of())] == [3, 3, 3, 1]
 
 

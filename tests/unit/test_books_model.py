@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from contract.stamp import Stamp, Stamper
-from worker.books import Balance, Books
-from worker.findings import Finding, Kind
+from worker.audit.books import Balance, Books
+from worker.audit.findings import Finding, Kind
 from worker.ledger import Entry, EntryId, pack, stamp_fields, unpack
 
 T = TypeVar("T")

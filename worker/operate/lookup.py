@@ -9,11 +9,11 @@ from uuid import UUID
 
 from contract import topology
 from contract.connection import BrokerConnection
-from worker.books import spell_row
+from worker.audit.books import spell_row
+from worker.audit.fingerprint import ID_BYTES
 from worker.browsing import Browser
 from worker.database import EVENTS, LEDGER, Database, Snapshot
 from worker.deadletters import DeadLetter
-from worker.fingerprint import ID_BYTES
 from worker.glance import Depth, depth_of
 from worker.rounds import Pace, Round
 from worker.selection import Selection

@@ -8,13 +8,13 @@ from typing import Final
 
 from contract import topology
 from contract.connection import BrokerConnection
-from worker.books import Balance, Books
-from worker.compare import Events
+from worker.audit.books import Balance, Books
+from worker.audit.compare import Events
+from worker.audit.findings import Finding
+from worker.audit.verdict import Conclusion, Sight, Watch
 from worker.database import LEDGER, Database
 from worker.documents import to_project_id
-from worker.findings import Finding
 from worker.glance import DeadLettersBusy, Depth, depth_of, see_letters
-from worker.verdict import Conclusion, Sight, Watch
 
 PAUSE_SECONDS: Final = 0.5
 """Between two looks."""

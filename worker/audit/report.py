@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from contract.stamp import Ranges
-from worker.audit import Look
-from worker.books import Balance
-from worker.findings import Finding
-from worker.verdict import Conclusion, Verdict
+from worker.audit.auditor import Look
+from worker.audit.books import Balance
+from worker.audit.findings import Finding
+from worker.audit.verdict import Conclusion, Verdict
 
 Table = Sequence[tuple[str, int]]
 

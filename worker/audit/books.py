@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from contract.stamp import Ranges, Stamp
-from worker.claims import Account, Claims
-from worker.findings import Finding, Kind
-from worker.fingerprint import ID_BYTES, Fingerprint
+from worker.audit.claims import Account, Claims
+from worker.audit.findings import Finding, Kind
+from worker.audit.fingerprint import ID_BYTES, Fingerprint
 
 Row = Mapping[str, Any]
 """A row of the ledger; its UUIDs may be their 16 bytes."""

@@ -9,11 +9,11 @@ import typer
 from contract.connection import connect
 from contract.event import encode_json
 from runtime.supervision import ExitCode
-from worker.audit import Auditor, Look
-from worker.audit_report import to_document, to_lines
+from worker.audit.auditor import Auditor, Look
+from worker.audit.report import to_document, to_lines
+from worker.audit.verdict import Conclusion, Verdict
 from worker.settings import Settings
 from worker.tool import patient_database, run_query, tell
-from worker.verdict import Conclusion, Verdict
 
 _UNBALANCED: Final = 1
 _EXIT_CODES: Final = {

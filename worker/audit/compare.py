@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from worker.books import name_ids, spell_row
+from worker.audit.books import name_ids, spell_row
+from worker.audit.findings import Finding, Kind
+from worker.audit.fingerprint import ID_BYTES, Fingerprint, within
 from worker.database import EVENTS, LEDGER, TOTALS, Snapshot
-from worker.findings import Finding, Kind
-from worker.fingerprint import ID_BYTES, Fingerprint, within
 
 Document = Mapping[str, Any]
 

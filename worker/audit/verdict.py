@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from worker.findings import Finding
+from worker.audit.findings import Finding
 
 LATE_LOOKS: Final = 3
 """How often what is found after the wait is looked at again, when it is something else each time."""
