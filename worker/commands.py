@@ -4,8 +4,9 @@ from typing import Final
 
 import typer
 
-from worker import check_command, dead_letter_commands
+from worker import dead_letter_commands
 from worker.audit.command import audit
+from worker.check import command as check_command
 from worker.operate import find_command, top_command, totals_command
 
 NAME: Final = "usage-worker"

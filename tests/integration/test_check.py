@@ -33,7 +33,7 @@ from tests.support.pair import Site
 from tests.support.processes import ROOT
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
-from worker.inspection import check_database
+from worker.check.inspection import check_database
 
 Documents = AsyncDatabase[dict[str, Any]]
 

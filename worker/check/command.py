@@ -7,7 +7,7 @@ from preflight.check import Check
 from preflight.clock import check_synchronized
 from preflight.command import make_command
 from preflight.ports import check_port
-from worker.inspection import check_database
+from worker.check.inspection import check_database
 from worker.settings import Settings
 
 EXAMPLES: Final = """Examples:

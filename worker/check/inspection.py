@@ -9,8 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from preflight.check import Check
 from preflight.clock import check_difference
-from worker.database import Database
-from worker.database_checks import (
+from worker.check.judging import (
     COLLECTIONS,
     RIGHTS,
     check_indexes,
@@ -19,6 +18,7 @@ from worker.database_checks import (
     check_storage,
     check_version,
 )
+from worker.database import Database
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
 from worker.documents import Document
 
