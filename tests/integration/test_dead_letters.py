@@ -18,7 +18,7 @@ from tests.support.pair import Site
 from tests.support.poison import MICROSECONDS, RawProperties, properties
 from tests.support.poison import time as raw_time
 from tests.support.queue import Queue
-from worker.browsing import Browser
+from worker.dead_letters.browsing import Browser
 
 __all__ = ["post", "tool"]  # fixtures
 

@@ -14,7 +14,7 @@ from tests.support.letters import Post, Tool, event, parked, post, settled_depth
 from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
-from worker.browsing import Browser
+from worker.dead_letters.browsing import Browser
 
 __all__ = ["post"]  # a fixture
 

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Any
 
-from worker import browsing
 from worker.__main__ import main
-from worker.browsing import Browser
-from worker.clearing import Purge, Replay
+from worker.dead_letters import browsing
+from worker.dead_letters.browsing import Browser
+from worker.dead_letters.clearing import Purge, Replay
 
 POINTS: dict[str, tuple[type, str]] = {
     "read": (Browser, "next"),

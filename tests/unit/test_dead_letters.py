@@ -16,13 +16,13 @@ from contract.event import EVENT_NAMESPACE, Reason, Source
 from contract.publisher import Refused
 from contract.stamp import Stamp
 from runtime.plain import plain
-from worker.browsing import Browser, Held
-from worker.clearing import clear, to_row
+from worker.dead_letters.browsing import Browser, Held
+from worker.dead_letters.clearing import clear, to_row
+from worker.dead_letters.rounds import Round
+from worker.dead_letters.selection import Selection, Tally
+from worker.dead_letters.view import readable, to_document, to_full_item, to_line, to_page, to_summary
 from worker.deadletters import DeadLetter
-from worker.letter_view import readable, to_document, to_full_item, to_line, to_page, to_summary
 from worker.progress import Progress
-from worker.rounds import Round
-from worker.selection import Selection, Tally
 from worker.tool import Stop
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -11,12 +11,12 @@ from contract import topology
 from contract.connection import BrokerConnection
 from worker.audit.books import spell_row
 from worker.audit.fingerprint import ID_BYTES
-from worker.browsing import Browser
 from worker.database import EVENTS, LEDGER, Database, Snapshot
+from worker.dead_letters.browsing import Browser
+from worker.dead_letters.rounds import Pace, Round
+from worker.dead_letters.selection import Selection
 from worker.deadletters import DeadLetter
 from worker.glance import Depth, depth_of
-from worker.rounds import Pace, Round
-from worker.selection import Selection
 
 
 class State(StrEnum):

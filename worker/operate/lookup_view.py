@@ -9,7 +9,7 @@ from bson import Decimal128
 from contract.event import encode_json
 from contract.fields import format_timestamp
 from runtime.plain import plain
-from worker.letter_view import HEADING, to_item, to_line
+from worker.dead_letters.view import HEADING, to_item, to_line
 from worker.operate.lookup import Found, State
 
 

@@ -9,9 +9,9 @@ import typer
 
 from contract.event import Reason, encode_json
 from contract.fields import fold_object_id, parse_timestamp
-from worker.letter_tasks import Finding, Listing, Purging, Replaying, Survey
-from worker.letter_view import to_full_item, to_page
-from worker.selection import Selection, Tally
+from worker.dead_letters.selection import Selection, Tally
+from worker.dead_letters.tasks import Finding, Listing, Purging, Replaying, Survey
+from worker.dead_letters.view import to_full_item, to_page
 from worker.tool import run_tool, tell
 
 NOTHING_THERE: Final = 1

@@ -16,12 +16,12 @@ from contract.event import Source
 from contract.fields import current_time
 from contract.origin import REQUESTS
 from contract.publisher import Refused, Unroutable
-from worker.browsing import Browser
 from worker.database import Database
+from worker.dead_letters.browsing import Browser
+from worker.dead_letters.rounds import Round
+from worker.dead_letters.selection import Tally
 from worker.deadletters import REPLAY, DeadLetter
 from worker.ledger import stamp_fields
-from worker.rounds import Round
-from worker.selection import Tally
 
 CONFIRM_TIMEOUT: Final = 10.0
 """Seconds; a broker that takes longer is frozen, or blocked by an alarm."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from worker.browsing import Browser, Held
-from worker.selection import Selection, Tally
+from worker.dead_letters.browsing import Browser, Held
+from worker.dead_letters.selection import Selection, Tally
 
 Pace = Callable[[int, int], bool]
 """Is told how many letters of how many have been read, and says whether to go on."""

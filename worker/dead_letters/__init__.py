@@ -1,0 +1,1 @@
+"""What an operator does about what could not be stored: see it, send it again, give it up."""
