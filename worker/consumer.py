@@ -12,7 +12,7 @@ from contract.fields import current_time
 from contract.incident import Incident
 from worker.batching import Batch
 from worker.breaker import Breaker
-from worker.deadletters import DeadLetters
+from worker.parking import DeadLetters
 from worker.policies import PrefetchPolicy
 from worker.settling import Settler
 from worker.store import Store

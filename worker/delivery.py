@@ -1,8 +1,9 @@
 """A delivery: a message with its receipt, its body still bytes."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -12,6 +13,9 @@ from contract.stamp import Stamp
 from worker.ledger import EntryId
 
 DIGEST_BYTES: Final = 16
+
+REPLAY: Final = "usage-replay"
+"""On a message that is a dead letter sent again: the letter's key."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -48,3 +52,13 @@ class Delivery(msgspec.Struct, frozen=True):
         if self.unreadable is not None:
             return Decoded([], [Rejected(self.body, self.source, Reason.BAD_PROPERTIES, self.unreadable)])
         return decode(self.body, source=self.source, now=now)
+
+
+def replayed_key(headers: Mapping[str, Any]) -> UUID | None:
+    """The key of the dead letter that a message was; None when it was none."""
+    if REPLAY not in headers:
+        return None
+    try:
+        return UUID(headers[REPLAY])
+    except (TypeError, ValueError, AttributeError):
+        return None

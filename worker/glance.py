@@ -11,7 +11,7 @@ from aiormq.abc import DeliveredMessage
 
 from contract import topology
 from contract.connection import BrokerConnection, driver_channel, translated
-from worker.deadletters import DeadLetter
+from worker.dead_letters.letter import DeadLetter
 
 PREFETCH: Final = 65_535
 """The most that a channel can have unsettled; 0 would mean 2000 on a quorum queue."""

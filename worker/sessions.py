@@ -13,7 +13,7 @@ from runtime.supervision import pause
 from worker.breaker import Breaker, BreakerOpen
 from worker.consumer import IDLE, Session
 from worker.database_errors import DatabaseUnavailable
-from worker.deadletters import DeadLetters
+from worker.parking import DeadLetters
 from worker.policies import BatchPolicy, BreakerPolicy, PrefetchPolicy
 from worker.store import OUTAGE_BACKOFF, Store
 from worker.vitals import Vitals

@@ -16,9 +16,9 @@ from contract.connection import BrokerUnavailable, translated
 from contract.event import Rejected
 from contract.incident import Incident
 from worker.batching import Batch, Message
-from worker.deadletters import DeadLetters
 from worker.encoding import NO_DRAFTS, Drafts
 from worker.ledger import STAMPED_EVENTS, Entry, split
+from worker.parking import DeadLetters
 from worker.parking_log import ParkingLog
 from worker.plan import Outcome
 from worker.policies import BatchPolicy

@@ -14,8 +14,7 @@ from contract.event import Source
 from contract.origin import REQUESTS
 from contract.properties import unreadable
 from contract.stamp import Stamp
-from worker.deadletters import replayed_key
-from worker.delivery import Delivery
+from worker.delivery import Delivery, replayed_key
 from worker.policies import MessageShape, PrefetchPolicy
 
 log = structlog.get_logger(__name__)

@@ -19,8 +19,8 @@ from contract.grouping import Sealed
 from contract.publisher import Publisher
 from ingest.record import Record
 from worker.database import Database, Transaction
-from worker.deadletters import DeadLetters
 from worker.delivery import Delivery
+from worker.parking import DeadLetters
 from worker.settling import Settler
 from worker.subscription import Subscription
 

@@ -26,8 +26,8 @@ from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site
 from tests.support.processes import ROOT
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
-from worker.deadletters import DeadLetters
 from worker.ledger import Entry, EntryId
+from worker.parking import DeadLetters
 from worker.store import Store
 
 Documents = AsyncDatabase[dict[str, Any]]

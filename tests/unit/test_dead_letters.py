@@ -18,10 +18,10 @@ from contract.stamp import Stamp
 from runtime.plain import plain
 from worker.dead_letters.browsing import Browser, Held
 from worker.dead_letters.clearing import clear, to_row
+from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.rounds import Round
 from worker.dead_letters.selection import Selection, Tally
 from worker.dead_letters.view import readable, to_document, to_full_item, to_line, to_page, to_summary
-from worker.deadletters import DeadLetter
 from worker.progress import Progress
 from worker.tool import Stop
 

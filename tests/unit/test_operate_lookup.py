@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from contract.event import Reason, Source, encode_json, event_id
 from worker.commands import app
-from worker.deadletters import DeadLetter
+from worker.dead_letters.letter import DeadLetter
 from worker.glance import Depth
 from worker.operate.lookup import Found, State, holds
 from worker.operate.lookup_view import to_lines, to_plain

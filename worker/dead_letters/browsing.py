@@ -10,7 +10,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from contract import topology
 from contract.connection import BrokerConnection, BrokerUnavailable, driver_channel, translated
-from worker.deadletters import DeadLetter
+from worker.dead_letters.letter import DeadLetter
 from worker.glance import DeadLettersBusy, depth_of
 
 WINDOW: Final = 300

@@ -18,9 +18,10 @@ from contract.origin import REQUESTS
 from contract.publisher import Refused, Unroutable
 from worker.database import Database
 from worker.dead_letters.browsing import Browser
+from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.rounds import Round
 from worker.dead_letters.selection import Tally
-from worker.deadletters import REPLAY, DeadLetter
+from worker.delivery import REPLAY
 from worker.ledger import stamp_fields
 
 CONFIRM_TIMEOUT: Final = 10.0

@@ -6,7 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from contract.event import Reason
-from worker.deadletters import DeadLetter
+from worker.dead_letters.letter import DeadLetter
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from contract.connection import BrokerConnection, connect, driver_channel
 from contract.event import encode_json
 from worker.dead_letters.browsing import Browser
 from worker.dead_letters.clearing import Clear, Purge, Replay, clear
+from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.rounds import Pace, Round
 from worker.dead_letters.selection import Selection, Tally
 from worker.dead_letters.view import HEADING, to_document, to_item, to_line, to_summary
-from worker.deadletters import DeadLetter
 from worker.progress import Progress
 from worker.settings import Settings
 from worker.tool import Stop, opened_database, tell

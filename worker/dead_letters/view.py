@@ -11,8 +11,9 @@ from contract.event import NotJson, encode_json, parse_json
 from contract.fields import format_timestamp
 from contract.origin import REQUESTS
 from runtime.plain import plain
+from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.selection import Tally
-from worker.deadletters import DETAIL, KEY, MESSAGE, PARKED_AT, REASON, SOURCE, DeadLetter
+from worker.parking import DETAIL, KEY, MESSAGE, PARKED_AT, REASON, SOURCE
 
 DETAIL_WIDTH: Final = 80
 """Characters of the detail in a table; `show` has all of it."""

@@ -13,9 +13,9 @@ from worker.audit.books import spell_row
 from worker.audit.fingerprint import ID_BYTES
 from worker.database import EVENTS, LEDGER, Database, Snapshot
 from worker.dead_letters.browsing import Browser
+from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.rounds import Pace, Round
 from worker.dead_letters.selection import Selection
-from worker.deadletters import DeadLetter
 from worker.glance import Depth, depth_of
 
 

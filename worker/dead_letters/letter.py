@@ -1,40 +1,22 @@
-"""A dead letter: how one is parked, and how one is read back."""
+"""A dead letter, as it is read back."""
 
-import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Self
 from uuid import UUID, uuid5
 
-from aiormq.abc import AbstractChannel, DeliveredMessage
-from pamqp.commands import Basic
-from pamqp.common import FieldTable
+from aiormq.abc import DeliveredMessage
 
 from contract import topology
-from contract.connection import translated
-from contract.event import EVENT_NAMESPACE, NotJson, Reason, Rejected, Source, event_id, parse_json
-from contract.fields import fold_object_id, format_timestamp, parse_timestamp
+from contract.event import EVENT_NAMESPACE, NotJson, Reason, Source, event_id, parse_json
+from contract.fields import fold_object_id, parse_timestamp
 from contract.origin import REQUESTS, ids
 from contract.stamp import Stamp
-
-KEY: Final = "usage-key"
-REASON: Final = "usage-reason"
-DETAIL: Final = "usage-detail"
-SOURCE: Final = "usage-source"
-PARKED_AT: Final = "usage-parked-at"
-MESSAGE: Final = "usage-message"
-"""Of what message a letter was a part: `publisher:seq`."""
-REPLAY: Final = "usage-replay"
-"""On a message that is a dead letter sent again: the letter's key."""
-
-DETAIL_LIMIT: Final = 4000
-"""Characters of the sentence that says what is wrong; headers must fit into one frame."""
-
-AT_ONCE: Final = 500
-"""Dead letters under way together: one message may hold a hundred thousand."""
+from worker.delivery import replayed_key
+from worker.parking import DETAIL, KEY, MESSAGE, PARKED_AT, REASON, SOURCE
 
 _BROKERS_DETAIL: Final = {
     Reason.DELIVERY_LIMIT: "every worker that took this message ended before it was done with it",
@@ -151,54 +133,7 @@ def _key_of_whole(body: bytes, headers: Mapping[str, Any], stamp: Stamp | None) 
     return replayed_key(headers) or uuid5(EVENT_NAMESPACE, hashlib.sha256(body).hexdigest())
 
 
-def replayed_key(headers: Mapping[str, Any]) -> UUID | None:
-    """The key of the dead letter that a message was; None when it was none."""
-    if REPLAY not in headers:
-        return None
-    try:
-        return UUID(headers[REPLAY])
-    except (TypeError, ValueError, AttributeError):
-        return None
-
-
 def _last_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     deaths = headers.get("x-death")
     last = deaths[0] if isinstance(deaths, list) and deaths else {}
     return last if isinstance(last, dict) else {}
-
-
-class DeadLetters:
-    """Publishes to the dead letters, on a connection of its own, and waits for each confirm.
-
-    There is no time limit: while the broker is blocked by an alarm, giving up would only bring the same message
-    back, one delivery nearer to its limit. When the connection is lost, the wait ends with it.
-    """
-
-    def __init__(self, channel: AbstractChannel) -> None:
-        self._channel = channel
-
-    async def park(self, letters: Mapping[UUID, Rejected]) -> None:
-        """Return when the broker has confirmed all of them, each under its key; raises BrokerUnavailable."""
-        pairs = list(letters.items())
-        with translated():
-            for start in range(0, len(pairs), AT_ONCE):
-                await asyncio.gather(*(self._publish(key, one) for key, one in pairs[start : start + AT_ONCE]))
-
-    async def _publish(self, key: UUID, rejected: Rejected) -> None:
-        headers: FieldTable = {
-            KEY: str(key),
-            REASON: rejected.reason.value,
-            DETAIL: rejected.detail[:DETAIL_LIMIT],
-            SOURCE: rejected.source.value,
-            PARKED_AT: format_timestamp(datetime.now(UTC)),
-        }
-        if rejected.origin.message is not None:
-            headers[MESSAGE] = rejected.origin.message
-        if rejected.origin.request is not None:
-            headers[REQUESTS] = rejected.origin.request
-        await self._channel.basic_publish(
-            rejected.body,
-            exchange=topology.DEAD_EXCHANGE,
-            properties=Basic.Properties(content_type="application/json", delivery_mode=2, headers=headers),
-            mandatory=True,
-        )
