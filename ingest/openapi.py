@@ -4,29 +4,28 @@ import json
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from inspect import cleandoc
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from pydantic import TypeAdapter
 
 from contract.connection import BrokerUnavailable
 from contract.event import NotJson
-from contract.fields import RULES, Fields, ProjectId, json_schema
+from contract.fields import RULES, ProjectId
 from contract.publisher import NotConfirmed, Refused
 from ingest import idempotency, openapi_examples
 from ingest.admission import Overloaded
 from ingest.auth import Forbidden, Modes
 from ingest.batch import BatchTooLarge
 from ingest.body import JSON, NDJSON, BadEncoding, BodyLimits, BodyTimeout, BodyTooLarge, UnsupportedMediaType
-from ingest.errors import ANSWERS, REQUEST_ID_RULE, HeadTimeout, MalformedRequest, Unready
+from ingest.errors import ANSWERS, HeadTimeout, MalformedRequest, Unready
 from ingest.handlers import RECORDED, Operation
 from ingest.limits import RateLimited
+from ingest.openapi_components import COMPONENTS, REQUEST_ID_PATTERN, Object, closed, exactly, ref
 from ingest.openapi_examples import RECORD, RECORD_ONCE, named
 from ingest.record import InvalidRecord
 from ingest.signatures import SIGNATURE_HEADERS
 from ingest.unauthorized import Unauthorized
-
-Object = dict[str, Any]
 
 USAGE_PATH: Final = "/api/billing/public/projects/{projectId}/usage"
 BATCH_PATH: Final = f"{USAGE_PATH}/batch"
@@ -52,8 +51,6 @@ _HEADERS_BESIDE: Final[Mapping[type[Exception], tuple[str, ...]]] = {
 
 _RECORDED: Final[Object] = json.loads(RECORDED)
 
-REQUEST_ID_PATTERN: Final = f"^{REQUEST_ID_RULE.pattern}$"
-
 
 def document(single: Operation, batch: Operation, batch_records: int, modes: Modes) -> Object:
     """Describe the public port as it is set up: how large bodies may be, which credentials are asked for."""
@@ -74,16 +71,12 @@ def document(single: Operation, batch: Operation, batch_records: int, modes: Mod
             **_described("/openapi.json", "This document."),
             **_described("/asyncapi.json", "The queue contract, as an AsyncAPI document."),
         },
-        "components": {
-            "schemas": {"Record": json_schema(Fields), "Error": _ERROR, "BatchReport": _BATCH_REPORT},
-            "headers": _HEADERS,
-            "securitySchemes": _SECURITY_SCHEMES,
-        },
+        "components": COMPONENTS,
     }
 
 
 def _record_usage(single: Operation, modes: Modes) -> Object:
-    contents = {JSON: {"schema": _ref("schemas", "Record"), "examples": named(RECORD, RECORD_ONCE)}}
+    contents = {JSON: {"schema": ref("schemas", "Record"), "examples": named(RECORD, RECORD_ONCE)}}
     return {
         "operationId": "recordUsage",
         "summary": "Record the usage of one customer.",
@@ -92,17 +85,17 @@ def _record_usage(single: Operation, modes: Modes) -> Object:
         "parameters": _request_headers(single.longest_key),
         "requestBody": _request_body(single.limits, contents),
         "responses": {
-            "200": _success("On disk, and counted once.", _exactly(_RECORDED), "Usage-Id", examples=named(_RECORDED)),
+            "200": _success("On disk, and counted once.", exactly(_RECORDED), "Usage-Id", examples=named(_RECORDED)),
             **_refusals(_RECORDING, USAGE_PATH),
         },
     }
 
 
 def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
-    array = {"type": "array", "minItems": 1, "maxItems": records, "items": _ref("schemas", "Record")}
+    array = {"type": "array", "minItems": 1, "maxItems": records, "items": ref("schemas", "Record")}
     lines = "".join(json.dumps(record) + "\n" for record in (RECORD, RECORD_ONCE))
     contents = {
-        JSON: {"schema": _closed({"events": array}), "examples": named({"events": [RECORD, RECORD_ONCE]})},
+        JSON: {"schema": closed({"events": array}), "examples": named({"events": [RECORD, RECORD_ONCE]})},
         NDJSON: {
             "schema": {"type": "string", "description": f"1 to {records} records, one on each line."},
             "examples": named(lines),
@@ -119,7 +112,7 @@ def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
         "responses": {
             "200": _success(
                 "The accepted records are on disk.",
-                _ref("schemas", "BatchReport"),
+                ref("schemas", "BatchReport"),
                 examples=named(openapi_examples.BATCH_REPORT),
             ),
             **_refusals((*_RECORDING, BatchTooLarge), BATCH_PATH),
@@ -128,7 +121,7 @@ def _record_batch(batch: Operation, records: int, modes: Modes) -> Object:
 
 
 def _status(path: str, summary: str, word: str, *raised: type[Exception]) -> Object:
-    return _get(path, summary, _exactly({"status": word}), raised)
+    return _get(path, summary, exactly({"status": word}), raised)
 
 
 def _described(path: str, summary: str) -> Object:
@@ -159,7 +152,7 @@ def _refusals(kinds: Iterable[type[Exception]], path: str) -> Object:
 
 def _refusal(kinds: list[type[Exception]], path: str) -> Object:
     examples = {ANSWERS[kind].code: {"value": openapi_examples.error(kind, _meaning(kind), path)} for kind in kinds}
-    schema = {**_ref("schemas", "Error"), "properties": {"code": {"enum": list(examples)}}}
+    schema = {**ref("schemas", "Error"), "properties": {"code": {"enum": list(examples)}}}
     beside = dict.fromkeys(name for kind in kinds for name in _headers_beside(kind))
     meaning = " ".join(dict.fromkeys(map(_meaning, kinds)))
     return _response(meaning, schema, ("X-Request-Id", *beside), examples=examples)
@@ -179,7 +172,7 @@ def _meaning(kind: type[Exception]) -> str:
 def _response(description: str, schema: Object, headers: Iterable[str], **beside: Object) -> Object:
     return {
         "description": description,
-        "headers": {name: _ref("headers", name) for name in headers},
+        "headers": {name: ref("headers", name) for name in headers},
         "content": {JSON: {"schema": schema, **beside}},
     }
 
@@ -229,27 +222,6 @@ def _security(modes: Modes) -> list[Object]:
     return ways
 
 
-def _closed(properties: Object) -> Object:
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": list(properties),
-        "properties": properties,
-    }
-
-
-def _exactly(value: Object) -> Object:
-    return _closed({name: {"const": item} for name, item in value.items()})
-
-
-def _ref(kind: str, name: str) -> Object:
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
-def _header(description: str, **schema: object) -> Object:
-    return {"description": description, "required": True, "schema": {"type": "string", **schema}}
-
-
 _PROJECT: Final = [
     {
         "name": "projectId",
@@ -266,49 +238,4 @@ _ATOMIC: Final = {
     "in": "query",
     "description": "With true, one wrong record is a 400, and nothing is recorded.",
     "schema": {"type": "boolean", "default": False},
-}
-
-_SENTENCES: Final = {"type": "object", "additionalProperties": {"type": "string"}}
-_DETAILS: Final = {"anyOf": [_SENTENCES, {"type": "string"}], "description": "For each wrong field what it must be."}
-_CODE: Final = {"type": "string", "enum": list(dict.fromkeys(answer.code for answer in ANSWERS.values()))}
-
-_ERROR: Final = _closed(
-    {
-        "error": {"type": "string", "description": "A sentence that says what to do."},
-        "code": _CODE,
-        "details": _DETAILS,
-        "timestamp": {"type": "string", "format": "date-time"},
-        "path": {"type": "string"},
-        "requestId": {"type": "string", "pattern": REQUEST_ID_PATTERN},
-    }
-)
-
-_BATCH_REPORT: Final = _closed(
-    {
-        "accepted": {"type": "integer", "minimum": 1},
-        "rejected": {"type": "integer", "minimum": 0},
-        "errors": {
-            "type": "array",
-            "items": _closed({"index": {"type": "integer", "minimum": 0}, "code": _CODE, "details": _DETAILS}),
-        },
-    }
-)
-
-_HEADERS: Final = {
-    "X-Request-Id": _header("The request's id, as in an error's requestId.", pattern=REQUEST_ID_PATTERN),
-    "Usage-Id": _header("The event's id.", format="uuid"),
-    "Retry-After": _header("Seconds after which to try again.", pattern="^[0-9]+$"),
-    "Allow": _header("The methods that this path has."),
-    "WWW-Authenticate": _header("The credentials that are taken."),
-    "RateLimit": _header("What is left of the limit: records, and seconds until there are more."),
-    "RateLimit-Policy": _header("The limit: records, and seconds to regain them."),
-}
-
-_SECURITY_SCHEMES: Final[Object] = {
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
-    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
-    **{
-        name: {"type": "apiKey", "in": "header", "name": name, "description": "A signature by Standard Webhooks."}
-        for name in SIGNATURE_HEADERS
-    },
 }

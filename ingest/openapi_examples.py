@@ -1,12 +1,11 @@
 """What requests and answers look like, for the OpenAPI document."""
 
-from typing import Any, Final
+from typing import Final
 
 from contract.fields import RULES
 from ingest.errors import ANSWERS
+from ingest.openapi_components import Object
 from ingest.record import InvalidRecord
-
-Object = dict[str, Any]
 
 PROJECT: Final = "proj_nCBo0AB7UWpj"
 RECORD: Final = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
