@@ -14,13 +14,13 @@ import uuid_utils
 from msgspec import structs
 from pydantic import ValidationError
 
+from contract.explanation import explain
 from contract.fields import (
     EventId,
     Fields,
     ProjectId,
     PropertyValue,
     Timestamp,
-    explain,
     fold_object_id,
     format_timestamp,
     strict_adapter,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contract.event import NotJson, UsageEvent, parse_json
-from contract.fields import EXPLAINED_FIELDS
+from contract.explanation import EXPLAINED_FIELDS
 from ingest.record import InvalidRecord, Receipt, Record
 
 Entry = Record | NotJson | InvalidRecord

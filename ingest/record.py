@@ -11,7 +11,8 @@ import uuid_utils.compat as uuid_utils
 from pydantic import TypeAdapter, ValidationError
 
 from contract.event import Source, UsageEvent, event_id, parse_json
-from contract.fields import RULES, Fields, ProjectId, explain, strict_adapter
+from contract.explanation import explain
+from contract.fields import RULES, Fields, ProjectId, strict_adapter
 
 _RECORD: Final = strict_adapter(Fields)
 _PROJECT_ID: Final[TypeAdapter[str]] = TypeAdapter(ProjectId)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from contract.explanation import explain
 from contract.fields import (
     RULES,
     Email,
@@ -17,7 +18,6 @@ from contract.fields import (
     ProjectId,
     Properties,
     current_time,
-    explain,
     fold_object_id,
     format_timestamp,
     is_object_id,
