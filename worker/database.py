@@ -1,8 +1,8 @@
 """MongoDB, as far as the worker knows it: the only module that imports the driver."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import UUID
 
 import bson
@@ -14,7 +14,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
-from pymongo import IndexModel, ReadPreference
+from pymongo import ReadPreference
 from pymongo.errors import ConfigurationError, OperationFailure
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -30,13 +30,10 @@ from worker.database_errors import (
     translated,
 )
 from worker.documents import CODEC, Document
+from worker.operations import OPERATION_DOCUMENTS, in_commands, in_parts
+from worker.schema import EVENTS, INDEX, LEDGER, SMALL_LEAVES, TOTALS
 
 APP_NAME: Final = "usage-worker"
-EVENTS: Final = "events"
-TOTALS: Final = "totals"
-LEDGER: Final = "ledger"
-INDEX: Final = IndexModel([("projectId", 1), ("email", 1), ("metric", 1), ("timestamp", 1)])
-
 _DURABLE: Final = WriteConcern(w="majority", j=True)
 _TRANSACTION: Final[Mapping[str, Any]] = {
     "read_concern": ReadConcern("snapshot"),
@@ -45,28 +42,12 @@ _TRANSACTION: Final[Mapping[str, Any]] = {
 }
 _ORPHAN_MICROS: Final = 1_000_000
 
-OPERATION_DOCUMENTS: Final = 5000
-"""Documents in one command: a producer's largest message must not exceed the time that a single operation has."""
-
-OPERATION_BYTES: Final = 16_000_000
-"""Bytes of documents in one command; a server takes 48 million."""
-
-SMALL_LEAVES: Final[Document] = {
-    "indexOptionDefaults": {"storageEngine": {"wiredTiger": {"configString": "leaf_page_max=4KB"}}}
-}
-"""How `events` is created. The ids of its index are random: almost each insert changes another page, and each changed
-page is soon written as a whole, so that a quarter of MongoDB's usual 16 KB is a third less work in all from a million
-events on.
-"""
-
 _NAMESPACE_EXISTS: Final = 48
 _INVALID_OPTIONS: Final = 72
 
 _AS_BYTES: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
     uuid_representation=bson.binary.UuidRepresentation.UNSPECIFIED, tz_aware=True
 )
-
-T = TypeVar("T")
 
 
 class Transaction:
@@ -91,7 +72,7 @@ class Transaction:
         self, collection: AsyncIOMotorCollection[dict[str, Any]], ids: Sequence[Any], fields: Document | None
     ) -> list[Document]:
         found: list[Document] = []
-        for part in _parts(ids):
+        for part in in_parts(ids):
             found += await collection.find({"_id": {"$in": part}}, fields, session=self._session).to_list(None)
         return found
 
@@ -109,7 +90,7 @@ class Transaction:
         try:
             with of_our_own():
                 updates = [{"q": {"_id": key}, "u": {"$inc": added}, "upsert": True} for key, added in additions]
-                for part in _parts(updates):
+                for part in in_parts(updates):
                     # Not by bulk_write, which makes objects of its own of each: half of the cost.
                     raise_write_errors(await self._command({"update": TOTALS, "updates": part, "ordered": True}))
         except WriteConflict as exc:
@@ -126,25 +107,6 @@ class Transaction:
     async def abort(self) -> None:
         """Undo everything; nothing is committed on leaving."""
         await self._session.abort_transaction()
-
-
-def _parts(items: Sequence[T]) -> Iterator[list[T]]:
-    for start in range(0, len(items), OPERATION_DOCUMENTS):
-        yield list(items[start : start + OPERATION_DOCUMENTS])
-
-
-def in_commands(documents: Sequence[RawBSONDocument]) -> Iterator[list[RawBSONDocument]]:
-    """Give as many at a time as fit into one command by number and by size."""
-    part: list[RawBSONDocument] = []
-    size = 0
-    for document in documents:
-        if part and (len(part) == OPERATION_DOCUMENTS or size + len(document.raw) > OPERATION_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(document)
-        size += len(document.raw)
-    if part:
-        yield part
 
 
 class Snapshot:

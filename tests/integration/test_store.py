@@ -220,7 +220,7 @@ async def test_the_same_quantity_in_other_digits_is_the_same(store: Store, datab
 async def test_what_the_server_refuses_is_parked_and_its_neighbours_are_stored(
     store: Store, database: Documents, parked: Parked, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.database.OPERATION_DOCUMENTS", at_once)
+    monkeypatch.setattr("worker.operations.OPERATION_DOCUMENTS", at_once)
     # given an operator's rule
     await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
     bad = {3, 7, 8, 20}

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from contract.event import UsageEvent
 from tests.unit.test_documents import event, events
 from worker import encoding
-from worker.database import OPERATION_BYTES, OPERATION_DOCUMENTS, in_commands
 from worker.documents import CODEC, DocumentRefused, to_document
 from worker.encoding import Drafts, Unencodable, encode
+from worker.operations import OPERATION_BYTES, OPERATION_DOCUMENTS, in_commands
 
 
 @given(events)

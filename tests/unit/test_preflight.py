@@ -9,7 +9,7 @@ from preflight.clock import check_difference, check_synchronized, kernel_clock_s
 from preflight.report import to_document, to_lines, to_verdict
 from preflight.variables import find_strangers, read_settings
 from worker.check.judging import check_indexes, check_members, check_rights, check_storage, check_version
-from worker.database import INDEX
+from worker.schema import INDEX
 from worker.settings import Settings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

@@ -12,9 +12,10 @@ from worker.audit.books import Balance, Books
 from worker.audit.compare import Events
 from worker.audit.findings import Finding
 from worker.audit.verdict import Conclusion, Sight, Watch
-from worker.database import LEDGER, Database
+from worker.database import Database
 from worker.documents import to_project_id
 from worker.glance import DeadLettersBusy, Depth, depth_of, see_letters
+from worker.schema import LEDGER
 
 PAUSE_SECONDS: Final = 0.5
 """Between two looks."""

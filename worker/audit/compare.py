@@ -8,7 +8,8 @@ from uuid import UUID
 from worker.audit.books import name_ids, spell_row
 from worker.audit.findings import Finding, Kind
 from worker.audit.fingerprint import ID_BYTES, Fingerprint, within
-from worker.database import EVENTS, LEDGER, TOTALS, Snapshot
+from worker.database import Snapshot
+from worker.schema import EVENTS, LEDGER, TOTALS
 
 Document = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from preflight.check import Check
-from worker.database import EVENTS, INDEX, LEDGER, TOTALS
+from worker.schema import EVENTS, INDEX, LEDGER, TOTALS
 
 OLDEST: Final = (5, 0)
 """The first MongoDB with snapshots outside of transactions, which `audit` and `totals` read."""

@@ -11,12 +11,13 @@ from contract import topology
 from contract.connection import BrokerConnection
 from worker.audit.books import spell_row
 from worker.audit.fingerprint import ID_BYTES
-from worker.database import EVENTS, LEDGER, Database, Snapshot
+from worker.database import Database, Snapshot
 from worker.dead_letters.browsing import Browser
 from worker.dead_letters.letter import DeadLetter
 from worker.dead_letters.rounds import Pace, Round
 from worker.dead_letters.selection import Selection
 from worker.glance import Depth, depth_of
+from worker.schema import EVENTS, LEDGER
 
 
 class State(StrEnum):

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from bson import MaxKey
 
-from worker.database import TOTALS, Snapshot
+from worker.database import Snapshot
 from worker.documents import to_project_id
 from worker.operate.periods import Period
+from worker.schema import TOTALS
 
 _EXACT: Final = Context(prec=80, traps=[Inexact])
 
