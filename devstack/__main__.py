@@ -79,12 +79,20 @@ def show(stack: Devstack, logs: Path) -> None:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    # Not by raising KeyboardInterrupt: in an event loop it comes up in whatever task is running, which asyncio tells
+    # of with tracebacks. Of SIGINT it makes a cancellation of the main task.
+    signal.raise_signal(signal.SIGINT)
+
+
+def end_alike_on_both_signals() -> None:
+    """Let SIGTERM do what Ctrl-C does, also in the background of a script, where shells have SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def main() -> int:
     """Run until Ctrl-C; the exit code."""
-    signal.signal(signal.SIGTERM, interrupt)
+    end_alike_on_both_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="usage-ingest-") as logs, Devstack() as stack:
             show(stack, Path(logs))
