@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import shlex
 import shutil
 import signal
 import sys
@@ -48,6 +50,13 @@ def show_stored(events: Events, usage_id: str) -> None:
         print(f"    {name:<12} {value}")
 
 
+def commands(application: Application) -> str:
+    """The lines for a shell that let the operator's commands find what runs here."""
+    export = " \\\n    ".join(f"{name}={shlex.quote(value)}" for name, value in application.services.items())
+    options = "".join(f" --{module} {url}" for module, url in application.moved.items())
+    return f"  export {export}\n  {shlex.quote(os.path.relpath(sys.executable))} -m worker top{options}"
+
+
 async def watch(application: Application) -> None:
     """Keep one line true, until interrupted."""
     try:
@@ -74,6 +83,7 @@ def show(stack: Devstack, logs: Path) -> None:
         print(f"\ndocs      {application.url}/docs")
         print(f"broker    {stack.broker.url}\ndatabase  {stack.database.uri}\nlogs      {logs}\n\ntry it:\n")
         print(f"  curl -i {url} \\\n    -H 'Content-Type: application/json' \\\n    -d '{json.dumps(SAMPLE)}'\n")
+        print(f"in another terminal, here:\n\n{commands(application)}\n")
         print("Ctrl-C stops everything.\n")
         asyncio.run(watch(application))
 

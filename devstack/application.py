@@ -17,6 +17,9 @@ START_LIMIT = 30.0
 STOP_LIMIT = 40.0
 """Seconds; longer than the processes' own drain timeout."""
 
+ADMIN_PORTS = {"ingest": 9101, "worker": 9102}
+"""Where the commands look for both, unless told otherwise."""
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -27,12 +30,13 @@ class DidNotDrain(Exception):
 class Application:
     """Both processes, ready, until the end of the with statement; then they finish what they accepted.
 
+    port: the public one; where it or the default of an admin port is taken, a free one takes its place.
     On leaving raises DidNotDrain.
     """
 
     def __init__(self, amqp_url: str, mongodb_uri: str, logs: Path, *, port: int) -> None:
-        self.port = port if is_free(port) else free_port()
-        self._admin_ports = {"ingest": free_port(), "worker": free_port()}
+        self.port = _rather(port)
+        self._admin_ports = {module: _rather(admin_port) for module, admin_port in ADMIN_PORTS.items()}
         self._logs = logs
         self._environments = {
             "ingest": {
@@ -56,6 +60,23 @@ class Application:
     def admin_url(self, module: str) -> str:
         """The base of a process's admin port."""
         return f"http://{LOOPBACK}:{self._admin_ports[module]}"
+
+    @property
+    def services(self) -> dict[str, str]:
+        """The variables by which commands find the same broker and database."""
+        return {
+            name: value
+            for settings in self._environments.values()
+            for name, value in settings.items()
+            if not name.endswith("_PORT")
+        }
+
+    @property
+    def moved(self) -> dict[str, str]:
+        """The admin URLs that are not where commands look for them, by module."""
+        return {
+            module: self.admin_url(module) for module in ADMIN_PORTS if self._admin_ports[module] != ADMIN_PORTS[module]
+        }
 
     def log(self, module: str) -> Path:
         """What a process has logged."""
@@ -93,6 +114,10 @@ class Application:
         for process in self._processes.values():
             process.terminate()
         return {module: process.wait(STOP_LIMIT) for module, process in self._processes.items()}
+
+
+def _rather(port: int) -> int:
+    return port if is_free(port) else free_port()
 
 
 def _is_ready(admin_url: str) -> bool:

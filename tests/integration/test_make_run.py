@@ -1,6 +1,7 @@
 """What `make run` starts, shows, and stops, on the broker and the database that the tests have."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -33,6 +35,16 @@ async def services(stack: Devstack, queue: Queue) -> AsyncIterator[Devstack]:
         await client.drop_database("usage")
 
 
+async def by_the_printed_lines(shown: str) -> dict[str, Any]:
+    """What `top` sees for somebody who copies what is printed into another terminal."""
+    [lines_to_copy] = re.findall(r"in another terminal, here:\n\n(.+?)\n\n", shown, re.DOTALL)
+    shell = await asyncio.create_subprocess_shell(
+        f"{lines_to_copy} --json --count 1 --interval 0.1", cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await shell.communicate()
+    return dict(json.loads(told))
+
+
 async def test_it_shows_a_line_from_what_the_processes_say_and_stops_when_all_is_done(
     services: Devstack, tmp_path: Path
 ) -> None:
@@ -46,6 +58,8 @@ async def test_it_shows_a_line_from_what_the_processes_say_and_stops_when_all_is
         await eventually(
             lambda: re.search(r" 1 stored ", output.read_text()), seconds=60, what="the sample in the line"
         )
+        seen = await by_the_printed_lines(output.read_text())
+        assert [one for one in (*seen["ingest"], *seen["worker"], seen["broker"]) if "away" in one] == []
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
             assert await process.wait() == 0, output.read_text()
