@@ -53,7 +53,8 @@ def check_access(settings: Settings) -> Check:
         ).access
     except Misconfigured as exc:
         mend = (
-            "put the file in order, or back: `usage-ingest keys create` makes one of API keys, README shows the other"
+            "put the file in order, or back: `usage-ingest keys create` makes one of API keys, "
+            "docs/http.md shows the other"
         )
         return Check.wrong("access", str(exc), mend)
     keys, secrets = len(access.keyring.keys), sum(map(len, access.secrets.by_project.values()))
@@ -64,7 +65,8 @@ def check_access(settings: Settings) -> Check:
         found += f"; {secrets} signing secrets"
     if not (modes.open or keys or secrets):
         mend = (
-            "make an API key with `usage-ingest keys create`, or write a signing secret into its file, as README shows"
+            "make an API key with `usage-ingest keys create`, or write a signing secret into its file, "
+            "as docs/http.md shows"
         )
         return Check.warning("access", f"{found}: nobody may record", mend)
     return Check.ok("access", found)

@@ -35,7 +35,7 @@ def find_strangers(
     for name in sorted(environment):
         if name.upper().startswith(prefix) and name.upper() not in known and name not in others:
             nearest = get_close_matches(name.upper(), known, n=1)
-            hint = f"did you mean {nearest[0]}?" if nearest else "README lists all there are"
+            hint = f"did you mean {nearest[0]}?" if nearest else "docs/settings.md lists all there are"
             yield Check.warning(NAME, f"{name} is no setting, and has no effect", f"unset it; {hint}")
 
 

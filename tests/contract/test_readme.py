@@ -1,13 +1,13 @@
-"""README's examples and tables, held to the code."""
+"""The examples and tables of README and docs/, held to the code."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -16,23 +16,23 @@ import worker.settings
 from contract.event import Reason, event_id
 from ingest.errors import ANSWERS
 from runtime.settings import ProcessSettings
+from tests.support.pages import DOCS, PAGES, ROOT
 from tests.support.pair import Pair
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+EVERYTHING = "\n".join(page.read_text() for page in PAGES)
 
 Database = AsyncDatabase[dict[str, Any]]
 
 
 def code(language: str, containing: str) -> str:
-    """The README's code block of a language that contains something."""
-    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """The first code block of a language that contains something."""
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", EVERYTHING, re.DOTALL)
     return next(block for block in blocks if containing in block)
 
 
 def settings_table(settings: type[ProcessSettings]) -> str:
-    """The rows that README must show for a process."""
+    """The rows that must be shown for a process."""
     prefix = settings.model_config.get("env_prefix", "")
     rows = ["| variable | default | |", "| --- | --- | --- |"]
     rows += [
@@ -46,23 +46,38 @@ def settings_table(settings: type[ProcessSettings]) -> str:
 
 @pytest.mark.parametrize("settings", [ingest.settings.Settings, worker.settings.Settings])
 def test_the_settings_table_is_that_of_the_models(settings: type[ProcessSettings]) -> None:
-    assert settings_table(settings) in README
+    assert f"{settings_table(settings)}\n" in f"{(DOCS / 'settings.md').read_text()}\n"
 
 
-def test_every_reason_and_every_code_is_explained() -> None:
-    assert {reason.value for reason in Reason} <= set(re.findall(r"^\| `([A-Z_]+)` \|", README, re.MULTILINE))
-    assert all(f"`{answer.code}`" in README for answer in ANSWERS.values())
+def test_every_variable_that_is_named_exists() -> None:
+    models = (ingest.settings.Settings, worker.settings.Settings)
+    variables = {f"{model.model_config['env_prefix']}{name.upper()}" for model in models for name in model.model_fields}
+    named = set(re.findall(r"\b(?:INGEST|WORKER)_[A-Z_]*[A-Z]", EVERYTHING))
+    assert named - variables == {"WORKER_CHECK_JSON", "WORKER_CHECK_TIMEOUT"}  # options of a command
+
+
+def test_every_reason_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z_]+)` \|", (DOCS / "queue.md").read_text(), re.MULTILINE)
+    assert sorted(explained) == sorted(reason.value for reason in Reason)
+
+
+def test_every_code_is_explained_with_its_status() -> None:
+    rows = re.findall(r"^\| ([0-9, ]+) \| ([`A-Z_, ]+) \|", (DOCS / "http.md").read_text(), re.MULTILINE)
+    explained = {pair for row in rows for pair in zip(*(cell.split(", ") for cell in row), strict=True)}
+    assert explained == {(str(answer.status), f"`{answer.code}`") for answer in ANSWERS.values()}
 
 
 def test_the_identity_vectors_are_right() -> None:
-    vectors = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| `([0-9a-f-]{36})` \|$", README, re.MULTILINE)
+    vectors = re.findall(
+        r"^\| `([^`]+)` \| `([^`]+)` \| `([0-9a-f-]{36})` \|$", (DOCS / "queue.md").read_text(), re.MULTILINE
+    )
     assert len(vectors) == 4
     for project_id, key, expected in vectors:
         assert str(event_id(project_id, key)) == expected
 
 
 def test_the_tests_that_prove_the_guarantees_exist() -> None:
-    for path in set(re.findall(r"`(tests/[a-z_/]+\.py)`", README)):
+    for path in set(re.findall(r"`(tests/[a-z_/]+\.py)`", EVERYTHING)):
         assert (ROOT / path).is_file(), path
 
 
@@ -73,6 +88,17 @@ async def test_the_curl_line_answers_what_readme_says(pair: Pair, database: Data
     assert head.startswith("HTTP/1.1 200 OK")
     assert body == code("http", "HTTP").split("\n\n", 1)[1].rstrip("\n")
     await eventually(lambda: database.events.count_documents({"metric": "program quantify"}))
+
+
+async def test_the_record_that_readme_shows_is_stored(pair: Pair, database: Database) -> None:
+    headers = {"Content-Type": "application/json"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as client,
+        client.post(pair.usage_url("p"), data=code("json", "order-42")) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    stored = await eventually(lambda: database.events.find_one({"_id": event_id("p", "order-42")}))
+    assert stored["properties"] == {"plan": "pro"}
 
 
 @pytest.mark.parametrize(("containing", "key"), [("aio_pika", "order-42"), ("UsageProducer", "order-43")])

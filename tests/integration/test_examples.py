@@ -21,6 +21,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from contract.event import event_id
 from devstack import Devstack
 from devstack.ports import LOOPBACK, free_port
+from tests.support.pages import DOCS
 from tests.support.pair import EXAMPLE_PROJECT, Pair, Site, running_pair
 from tests.support.processes import ROOT
 from tests.support.queue import Queue
@@ -138,9 +139,9 @@ async def test_node_records_under_the_id_that_it_computes(pair: Pair, documents:
     }
 
 
-async def test_node_computes_the_ids_of_readme(pair: Pair, node: Path) -> None:
+async def test_node_computes_the_ids_that_are_documented(pair: Pair, node: Path) -> None:
     rows = r"^\| `([^`]+)` \| `([^`]+)` \| `([0-9a-f-]{36})` \|$"
-    vectors = re.findall(rows, (ROOT / "README.md").read_text(), re.MULTILINE)
+    vectors = re.findall(rows, (DOCS / "queue.md").read_text(), re.MULTILINE)
     assert len(vectors) == 4
     script = f"import {{ eventId }} from '{node / 'producer.mjs'}'; console.log(eventId(...process.argv.slice(1)))"
     for project, key, expected in vectors:

@@ -165,7 +165,7 @@ async def test_a_customers_totals_are_a_range_of_the_primary_key(
     customers = ["a@example.com", "a@example.com.br", "a@example.co", "b@example.com"]
     batch = [event(n, str(10**n), email=email) for n, email in enumerate(customers, 1)]
     await store.write([Entry(EntryId.new(), batch)], parked.park, abandoned=never)
-    # as README tells
+    # as docs/database.md tells
     low, high = ({"projectId": "p", "email": email} for email in ("a@example.com", "a@example.com\0"))
     query = {"_id": {"$gte": low, "$lt": high}}
     assert [str(total["quantity"]) for total in await database.totals.find(query).to_list()] == ["10"]

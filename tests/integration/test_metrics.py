@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,13 +14,14 @@ import ingest.vitals
 import worker.vitals
 from contract.event import BROKERS_REASONS, Reason
 from ingest.errors import CODES
+from tests.support.pages import DOCS
 from tests.support.pair import EXAMPLE, Pair
 from tests.support.processes import Process
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
 Database = AsyncDatabase[dict[str, Any]]
-README = (Path(__file__).parents[2] / "README.md").read_text()
+OBSERVE = (DOCS / "observe.md").read_text()
 
 INGEST, WORKER = CollectorRegistry(), CollectorRegistry()
 ingest.vitals.Vitals(INGEST)
@@ -107,14 +107,14 @@ def test_the_first_of_each_kind_is_an_increase_that_can_be_seen() -> None:
 
 
 @pytest.mark.parametrize("registry", [INGEST, WORKER], ids=["ingest", "worker"])
-def test_every_number_has_a_usage_prefix_and_a_line_in_readme(registry: CollectorRegistry) -> None:
+def test_every_number_has_a_usage_prefix_and_a_documented_meaning(registry: CollectorRegistry) -> None:
     for name in names(registry):
         assert name.startswith("usage_")
-        assert f"`{name}`" in README, name
+        assert f"`{name}`" in OBSERVE, name
 
 
-def test_readme_names_no_number_that_does_not_exist() -> None:
-    named = set(re.findall(r"^\| `(usage_[a-z_]+)`", README, re.MULTILINE))
+def test_the_page_names_no_number_that_does_not_exist() -> None:
+    named = set(re.findall(r"^\| `(usage_[a-z_]+)`", OBSERVE, re.MULTILINE))
     assert named == names(INGEST) | names(WORKER)
 
 

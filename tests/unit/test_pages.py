@@ -1,6 +1,7 @@
 """What README and docs/ name, held to what is there."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,8 @@ import typer
 
 import ingest.keys
 import worker.commands
+from tests.support.pages import PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -43,6 +43,19 @@ def test_every_link_leads_to_a_page_and_a_heading(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), path
         assert not heading or heading in anchors(target), f"{path}#{heading}"
+
+
+def test_no_row_and_no_code_stands_twice() -> None:
+    text = "".join(page.read_text() for page in PAGES)
+    said = re.findall(r"^\|(?! ---).+\|$(?!\n\| ---)", text, re.MULTILINE)  # rows, but no heads
+    said += re.findall(r"^```\w+\n(.+?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert [one for one, times in Counter(said).items() if times > 1] == []
+    assert len(said) > 100
+
+
+@pages
+def test_every_page_is_named_in_readme(page: Path) -> None:
+    assert page == PAGES[0] or f"](docs/{page.name})" in PAGES[0].read_text()
 
 
 @pages
