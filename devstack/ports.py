@@ -21,7 +21,9 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
+    """Whether a server could listen on it now."""
     with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: not kept by connections that ended
         try:
             probe.bind((LOOPBACK, port))
         except OSError:
