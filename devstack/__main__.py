@@ -51,8 +51,8 @@ def show_stored(events: Events, usage_id: str) -> None:
 
 
 def commands(application: Application) -> str:
-    """The lines for a shell that let the operator's commands find what runs here."""
-    export = " \\\n    ".join(f"{name}={shlex.quote(value)}" for name, value in application.services.items())
+    """The lines for a shell that let the operator's commands, and the examples, find what runs here."""
+    export = " \\\n    ".join(f"{name}={shlex.quote(value)}" for name, value in application.variables.items())
     options = "".join(f" --{module} {url}" for module, url in application.moved.items())
     return f"  export {export}\n  {shlex.quote(os.path.relpath(sys.executable))} -m worker top{options}"
 

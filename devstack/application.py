@@ -37,6 +37,14 @@ class Application:
     def __init__(self, amqp_url: str, mongodb_uri: str, logs: Path, *, port: int) -> None:
         self.port = _rather(port)
         self._admin_ports = {module: _rather(admin_port) for module, admin_port in ADMIN_PORTS.items()}
+        self.variables = {
+            "INGEST_AMQP_URL": amqp_url,
+            "WORKER_AMQP_URL": amqp_url,
+            "WORKER_MONGODB_URI": mongodb_uri,
+            "AMQP_URL": amqp_url,
+            "USAGE_URL": self.url,
+        }
+        """By which commands and examples find all of this."""
         self._logs = logs
         self._environments = {
             "ingest": {
@@ -60,16 +68,6 @@ class Application:
     def admin_url(self, module: str) -> str:
         """The base of a process's admin port."""
         return f"http://{LOOPBACK}:{self._admin_ports[module]}"
-
-    @property
-    def services(self) -> dict[str, str]:
-        """The variables by which commands find the same broker and database."""
-        return {
-            name: value
-            for settings in self._environments.values()
-            for name, value in settings.items()
-            if not name.endswith("_PORT")
-        }
 
     @property
     def moved(self) -> dict[str, str]:
