@@ -16,8 +16,9 @@ import worker.settings
 from contract.event import Reason, event_id
 from ingest.errors import ANSWERS
 from runtime.settings import ProcessSettings
-from tests.support.pages import DOCS, PAGES, ROOT
+from tests.support.pages import DOCS, PAGES
 from tests.support.pair import Pair
+from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 
 EVERYTHING = "\n".join(page.read_text() for page in PAGES)

@@ -1,8 +1,8 @@
 """README and the pages of docs/."""
 
-from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.support.processes import ROOT
+
 DOCS: Final = ROOT / "docs"
 PAGES: Final = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]

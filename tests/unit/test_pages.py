@@ -9,7 +9,8 @@ import typer
 
 import ingest.keys
 import worker.commands
-from tests.support.pages import PAGES, ROOT
+from tests.support.pages import PAGES
+from tests.support.processes import ROOT
 
 FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("."))
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
