@@ -102,7 +102,7 @@ SETTINGS: Final = (
     Setting("INGEST_GROUP_EVENTS", (50, 100, 250, 1000), TAKING, _crowd),
     Setting("INGEST_GROUP_BYTES", (16_384, 65_536, 1_048_576), TAKING, _crowd),
     Setting("INGEST_GROUPS_IN_FLIGHT", (1, 3, 4, 8), "single records, 64 connections", _few),
-    Setting("WORKER_BATCH_EVENTS", (500, 1000, 2500, 10_000), STORING, _store),
+    Setting("WORKER_BATCH_EVENTS", (500, 1000, 2500, 5000, 20_000), STORING, _store),
     Setting("WORKER_BATCH_BYTES", (262_144, 1_048_576), STORING, _store),
     Setting("WORKER_BATCH_SECONDS", (0, 0.005, 0.05, 0.2), f"single records, {QUIET:,.0f} a second", _quiet),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class BatchPolicy:
     """A batch is written when it holds this many events or bytes, or its first message has waited this long."""
 
-    events: int = 5000
+    events: int = 10_000
     bytes: int = 8 * 1024 * 1024
     seconds: float = 0.02
 
@@ -41,7 +41,11 @@ class PrefetchPolicy:
     batch: BatchPolicy = BatchPolicy()
     least: int = 20
     most: int = 5000
-    retune_factor: float = 4.0
+    grow_factor: float = 1.5
+    shrink_factor: float = 4.0
+    """So much more or less must fit before it is changed, which costs milliseconds. With too little, nothing is
+    collected while a batch is written; too much costs memory only.
+    """
     growth: float = 16.0
     """At the most so many times more than what was just looked at: a few small messages say little of the next."""
     memory: int = 50
@@ -61,7 +65,7 @@ class PrefetchPolicy:
         if current == self.first() and suspect:
             return current
         wanted = min(self._fitting(shape), max(self.least, int(current * self.growth)))
-        if current == self.first() or max(wanted, current) >= self.retune_factor * min(wanted, current):
+        if current == self.first() or wanted >= current * self.grow_factor or wanted <= current / self.shrink_factor:
             return wanted
         return current
 
