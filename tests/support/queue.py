@@ -1,11 +1,13 @@
 """The broker as another producer, or an operator, sees it."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, HeadersType
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, HeadersType
 
 from contract import topology
 from contract.connection import connect
@@ -56,21 +58,28 @@ class Queue:
             declared = await channel.declare_queue(queue, passive=True)
             return declared.declaration_result.message_count or 0
 
+    async def events(self) -> list[dict[str, Any]]:
+        """The events that a publisher of ours has put on the queue, left where they are."""
+        return [event for message in await self._messages(topology.QUEUE) for event in json.loads(message.body)]
+
     async def dead_letters(self) -> list[DeadLetter]:
         """All of them, left where they are."""
+        return [
+            DeadLetter(
+                str(message.headers.get("usage-reason", "")),
+                str(message.headers.get("usage-detail", "")),
+                message.body,
+                message.headers,
+            )
+            for message in await self._messages(topology.DEAD_QUEUE)
+        ]
+
+    async def _messages(self, name: str) -> list[AbstractIncomingMessage]:
         async with self._channel() as channel:
-            queue = await channel.declare_queue(topology.DEAD_QUEUE, passive=True)
+            queue = await channel.declare_queue(name, passive=True)
             found = []
             while message := await queue.get(fail=False):
-                headers = message.headers
-                found.append(
-                    DeadLetter(
-                        str(headers.get("usage-reason", "")),
-                        str(headers.get("usage-detail", "")),
-                        message.body,
-                        headers,
-                    )
-                )
+                found.append(message)
             return found  # closing the channel returns them
 
     @asynccontextmanager
