@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import structlog
+from contract.logs import get_logger
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 QUIET: Final = 10.0
 """Seconds after a warning for which what comes and goes is only counted."""

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 from uuid import uuid4
 
-import structlog
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import DeliveryError, PublishError
 from pamqp.commands import Basic
@@ -25,10 +24,11 @@ from contract.connection import (
 )
 from contract.grouping import DEFAULT_LIMITS, Group, GroupLimits, Sealed
 from contract.incident import Incident
+from contract.logs import get_logger
 from contract.origin import REQUESTS, spell
 from contract.stamp import Stamp, Stamper
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 CONFIRM_TIMEOUT: Final = 2.0
 """Seconds; a broker that takes longer is treated as frozen or blocked, and its connection is replaced."""

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +13,7 @@ from contract.event import Unacceptable, event_id
 from contract.producer import UsageProducer
 from devstack import Devstack
 from tests.support.pair import Pair, Site
+from tests.support.processes import ROOT
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -100,3 +103,37 @@ async def test_a_producer_that_is_closed_says_so_at_once(site: Site) -> None:
         await producer.record("p", "a@example.com", "api_calls", 1)
     with pytest.raises(RuntimeError, match="async with"):
         await producer.record("p", "a@example.com", "api_calls", 1)
+
+
+PROGRAM = """
+import asyncio, sys
+from contract.producer import UsageProducer
+
+async def main():
+    async with UsageProducer(sys.argv[1], patience=0.5) as usage:
+        await usage.record("p", "a@example.com", "api_calls", 1)
+
+asyncio.run(main())
+"""
+
+
+async def run_program(url: str) -> subprocess.CompletedProcess[str]:
+    """A program that records once, and has set up neither structlog nor logging."""
+    command = [sys.executable, "-c", PROGRAM, url]
+    return await asyncio.to_thread(
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+async def test_a_producer_writes_nothing_in_a_program_that_sets_up_no_logs(site: Site, queue: Queue) -> None:
+    ended = await run_program(site.amqp_url)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert len(await queue.events()) == 1
+
+
+async def test_such_a_program_is_warned_on_stderr_once_of_a_broker_that_is_away() -> None:
+    ended = await run_program("amqp://me:hunter2-geheim@127.0.0.1:9/")
+    assert "BrokerUnavailable" in ended.stderr
+    assert ended.stdout == ""
+    assert ended.stderr.count("broker lost") == 1
+    assert "hunter2-geheim" not in ended.stderr
