@@ -108,7 +108,7 @@ async def test_a_worker_that_cannot_park_for_an_alarm_still_stops_when_told(
     await _break(stack, "alarm")
     try:
         worker = await pair.site.worker("stopped").start()
-        await worker.logged("consuming")
+        await worker.logged("dead letters blocked")
         assert await worker.stop() == 0
     finally:
         await _mend(stack, "alarm")

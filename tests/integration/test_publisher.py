@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import aio_pika
 import pytest
@@ -14,7 +15,7 @@ from yarl import URL
 from contract import topology
 from contract.connection import BrokerMisconfigured, BrokerUnavailable
 from contract.grouping import GroupLimits
-from contract.publisher import NotConfirmed, Publisher, Refused, Unroutable
+from contract.publisher import NotConfirmed, Observer, Publisher, Refused, Unroutable
 from devstack import Devstack
 from devstack.proxy import Proxy
 from tests.support.queue import Queue
@@ -253,7 +254,8 @@ async def test_a_queue_whose_limit_was_taken_away_is_published_to_again(stack: D
 async def test_a_queue_that_was_full_before_the_first_connection_makes_it_unready_not_misconfigured(
     stack: Devstack, queue: Queue
 ) -> None:
-    publisher = Publisher(stack.broker.url, name="test-publisher")
+    observer = Mock(Observer)
+    publisher = Publisher(stack.broker.url, name="test-publisher", observer=observer)
     async with limited_queue(stack):
 
         async def is_full() -> bool:
@@ -265,6 +267,7 @@ async def test_a_queue_that_was_full_before_the_first_connection_makes_it_unread
 
         await eventually(is_full)
         running = asyncio.create_task(publisher.run())
+        await eventually(lambda: observer.lost.called or running.done())
         seconds, answer = await seconds_of(publisher.publish([event(1)]))
         assert isinstance(answer, BrokerUnavailable)
         assert seconds < AT_ONCE
@@ -425,9 +428,11 @@ async def test_a_broker_that_goes_away_while_nobody_publishes_is_noticed_and_cal
 
 
 async def test_a_connection_that_was_cut_while_nobody_publishes_is_replaced(stack: Devstack, proxy: Proxy) -> None:
-    async with publishing(through(proxy, stack)):
+    async with publishing(through(proxy, stack)) as publisher:
         proxy.cut()
         await eventually(lambda: proxy.accepted == 2, seconds=20)
+        await publisher.publish([event(1)])
+    assert numbers(await bodies(stack.broker.url)) == [[1]]
 
 
 async def test_a_broker_that_comes_up_later_is_found(stack: Devstack, proxy: Proxy) -> None:

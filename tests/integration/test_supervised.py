@@ -122,13 +122,13 @@ async def test_a_worker_whose_database_is_frozen_is_alive_and_says_what_it_waits
     async with supervised(site, "worker") as worker:
         await eventually(lambda: notifications.said("READY=1"))
         await asyncio.to_thread(stack.database.freeze)
+        frozen = time.monotonic()
         try:
             await queue.send(
                 [b'{"projectId":"p","email":"a@example.com","metric":"m","quantity":1,"idempotencyKey":"k"}']
             )
-            await eventually(lambda: notifications.said("STATUS=waiting for the database"), seconds=20)
-            began = time.monotonic()
-            await eventually(lambda: notifications.since(began, "WATCHDOG=1") >= 2, seconds=25)
+            waits = "WATCHDOG=1\nSTATUS=waiting for the database"
+            await eventually(lambda: notifications.since(frozen, waits) >= 2, seconds=30)
         finally:
             await asyncio.to_thread(stack.database.thaw)
         assert await worker.stop() == 0

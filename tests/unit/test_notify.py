@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from runtime.notify import Supervisor, announcing
 from tests.support.waiting import eventually
@@ -86,16 +87,23 @@ def say_everything(supervisor: Supervisor) -> None:
 
 
 def test_without_a_supervisor_nothing_is_said() -> None:
-    say_everything(Supervisor.from_environment({}))
+    with capture_logs() as lines:
+        say_everything(Supervisor.from_environment({}))
+    assert lines == []  # where one is named and not there, each attempt is logged
 
 
 def test_a_supervisor_that_is_not_there_or_goes_away_is_no_error(path: str) -> None:
-    say_everything(Supervisor(path))
-    listener = Listener(path)
-    supervisor = Supervisor(path)
-    listener.close()
-    Path(path).unlink()
-    say_everything(supervisor)
+    with capture_logs() as lines:
+        say_everything(Supervisor(path))
+        listener = Listener(path)
+        supervisor = Supervisor(path)
+        supervisor.ready()
+        assert listener.heard() == ["READY=1\nSTATUS="]
+        listener.close()
+        Path(path).unlink()
+        supervisor.alive()
+        supervisor.stopping(1)
+    assert [line["event"] for line in lines] == ["supervisor not told"] * 5
 
 
 def test_a_supervisor_that_does_not_read_is_no_error(path: str, listener: Listener) -> None:

@@ -318,6 +318,7 @@ def test_the_frozen_body_is_the_only_200_of_a_record() -> None:
 
 def test_the_examples_are_taken_by_schema_and_code() -> None:
     content = RECORD["requestBody"]["content"][JSON]
+    assert content["examples"]
     for shown in content["examples"].values():
         assert within(content["schema"]).is_valid(shown["value"])
         Record.parse(json.dumps(shown["value"]).encode())
@@ -326,6 +327,7 @@ def test_the_examples_are_taken_by_schema_and_code() -> None:
 @pytest.mark.parametrize("kind", [JSON, NDJSON])
 def test_the_examples_of_a_batch_are_taken_by_schema_and_code(kind: str) -> None:
     content = BATCH["requestBody"]["content"][kind]
+    assert content["examples"]
     for shown in content["examples"].values():
         assert within(content["schema"]).is_valid(shown["value"])
         body = shown["value"] if kind == NDJSON else json.dumps(shown["value"])

@@ -68,6 +68,7 @@ def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
 def test_the_pages_name_enough_for_this_to_mean_something() -> None:
     readme = outside_of_urls(PAGES[0])
     assert len(set(PATH.findall(readme))) > 15
+    assert len(LINK.findall(readme)) > 10
     assert {"run", "test", "bench", "soak"} <= TARGETS
 
 
