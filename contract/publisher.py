@@ -75,9 +75,9 @@ class Observer:
 class Publisher:
     """Publishes events in groups and answers each caller when the broker has confirmed its group.
 
-    While `in_flight` groups await their confirm, arriving events join the last open group; when a slot frees it
-    goes out. There is no timer: at low load a group holds one event and leaves at once, at high load groups grow by
-    themselves.
+    While a group awaits its confirm, arriving events join the next, which leaves after it; or before, when it is full
+    and fewer than `in_flight` are under way. There is no timer: at low load a group holds one event and leaves at once,
+    at high load groups grow by themselves.
 
     A group whose confirm was lost with the connection is republished on the next one, byte for byte, as long as
     somebody waits for it; the store collapses the copy by the events' ids.
@@ -156,8 +156,14 @@ class Publisher:
         group.add(events, size, waiter)
         if request is not None:
             group.requests.append(spell(request, len(events)))
-        self._arrival.set()
+        if self._may_leave:
+            self._arrival.set()
         return waiter
+
+    @property
+    def _may_leave(self) -> bool:
+        """Whether the first group that waits may be sent: the slot that is busy takes it if not."""
+        return not self._in_flight or len(self._waiting) > 1
 
     def _open_group(self, loop: asyncio.AbstractEventLoop) -> Group:
         group = self._new_group()
@@ -247,7 +253,7 @@ class Publisher:
 
     async def _next_group(self, refused: asyncio.Event) -> Group | None:
         while not refused.is_set():
-            while self._waiting:
+            while self._waiting and self._may_leave:
                 group = self._waiting.popleft()
                 if group.wanted:
                     return group

@@ -55,7 +55,9 @@ class Settings(ProcessSettings):
 
     group_events: int = Field(500, gt=0, description="Events in one message, at the most.")
     group_bytes: int = Field(262144, gt=0, description="Bytes of one message, at the most.")
-    groups_in_flight: int = Field(2, gt=0, le=64, description="Messages that await their confirm at once.")
+    groups_in_flight: int = Field(
+        2, gt=0, le=64, description="Messages that await their confirm at once; a second one only when it is full."
+    )
 
     timestamp_seconds_ahead: float = Field(
         300.0, ge=0, le=86400, allow_inf_nan=False, description="How far in the future a timestamp may lie."

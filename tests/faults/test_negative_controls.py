@@ -118,8 +118,10 @@ async def verdict_on(
     bug: str, faults: list[Fault], site: Site, stack: Devstack, database: AsyncDatabase[dict[str, Any]], queue: Queue
 ) -> Verdict:
     fuse = Fuse(site.directory / "fuse")
-    # With several messages under way at once, one is always cancelled when another is waited for in vain.
-    launched = replace(site, launcher=fuse.launcher(bug), ingest_settings={"groups_in_flight": "4"})
+    # With several messages under way at once, one is always cancelled when another is waited for in vain; a message
+    # leaves beside another when it is full.
+    several = {"groups_in_flight": "4", "group_events": "1"}
+    launched = replace(site, launcher=fuse.launcher(bug), ingest_settings=several)
     async with deployed(stack, launched, workers=1) as deployment:
         scene = Scene(stack.broker, queue, database, launched, deployment.url)
         async with load(deployment.url, site.amqp_url, CROWD) as books:

@@ -16,24 +16,47 @@ from tests.support.fake_broker import FakeBroker
 from tests.support.timeless import run_timeless, settle_down
 
 
-def test_events_that_arrive_while_the_slots_are_taken_leave_together() -> None:
+def test_events_that_arrive_while_a_message_awaits_its_confirm_leave_together_after_it() -> None:
     async def main() -> None:
         broker = FakeBroker()
         async with publishing(broker) as publisher:
             scene = Scene(publisher)
-            for _ in range(2):
+            for _ in range(5):
                 scene.arrive(1)
                 await settle_down()
+            assert broker.sent == [b'[{"n":0}]']
+            broker.confirm()
+            await settle_down()
+            assert broker.sent[1:] == [b'[{"n":1},{"n":2},{"n":3},{"n":4}]']
+            broker.confirm()
+            await asyncio.gather(*(caller.task for caller in scene.callers))
+
+    run_timeless(main())
+
+
+def test_a_full_group_does_not_wait_for_the_confirm_of_the_message_before() -> None:
+    async def main() -> None:
+        broker = FakeBroker()
+        async with publishing(broker, GroupLimits(events=3, in_flight=2)) as publisher:
+            scene = Scene(publisher)
+            # given a message that awaits its confirm, and a group that is full but not known to be
             for _ in range(4):
                 scene.arrive(1)
                 await settle_down()
-            assert broker.sent == [b'[{"n":0}]', b'[{"n":1}]']
-            broker.confirm()
+            assert broker.sent == [b'[{"n":0}]']
+            # when one more comes, the group leaves beside the message
+            scene.arrive(1)
             await settle_down()
-            assert broker.sent[2:] == [b'[{"n":2},{"n":3},{"n":4},{"n":5}]']
-            broker.confirm()
-            broker.confirm()
-            await asyncio.gather(*(caller.task for caller in scene.callers))
+            assert broker.sent[1:] == [b'[{"n":1},{"n":2},{"n":3}]']
+            # and when as many are under way as may be, the next full one waits
+            for _ in range(3):
+                scene.arrive(1)
+                await settle_down()
+            assert len(broker.sent) == 2
+            while not all(caller.task.done() for caller in scene.callers):
+                broker.confirm()
+                await settle_down()
+            assert broker.sent[2:] == [b'[{"n":4},{"n":5},{"n":6}]', b'[{"n":7}]']
 
     run_timeless(main())
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
@@ -309,13 +309,17 @@ class Life(RuleBasedStateMachine):
                 assert error is NotConfirmed
 
     def check_slots(self) -> None:
-        """While the broker takes what it gets, nobody waits beside a free slot; else the connection is replaced."""
+        """Those who wait beside a free slot are one group that is not full, and wait for a confirm.
+
+        When the broker does not take what it gets, the connection is replaced.
+        """
         fates = {one.fate for one in self.broker.published if one.connection.is_open}
         if fates & REFUSALS:
             assert Fate.OPEN in fates
         elif Fate.CONFIRMED in fates and Fate.LOST not in fates:
             idle = [caller for caller in self.waiting if self.fates(caller)[-1:] != [Fate.OPEN]]
-            assert not idle or len(self.broker.unanswered) == LIMITS.in_flight
+            assert not idle or self.broker.unanswered
+            assert len(self.broker.unanswered) == LIMITS.in_flight or len(idle) <= 1 or fit_together(idle)
 
     def held(self) -> set[Caller]:
         """Whose events somebody keeps hold of, beside themselves."""
@@ -337,15 +341,18 @@ class Life(RuleBasedStateMachine):
         self.broker.trouble = None
         await self.obey(10)
         assert self.publisher.ready
-        for _ in range(LIMITS.in_flight):
-            self.arrive(1)
+        for expected in range(1, LIMITS.in_flight + 1):
+            self.arrive(LIMITS.events)  # it leaves when the next one, which cannot join it, comes
             await settle_down()
-        last = self.callers[-LIMITS.in_flight :]
+            assert len(self.broker.unanswered) == max(1, expected - 1)
+        self.arrive(1)
+        await settle_down()
+        last = self.callers[-LIMITS.in_flight - 1 :]
         assert len(self.broker.unanswered) == LIMITS.in_flight
         await self.obey(3 * SILENCE)
         self.check()
         assert not self.waiting
-        assert [caller.error for caller in last] == [None] * LIMITS.in_flight
+        assert [caller.error for caller in last] == [None] * len(last)
         # a slot that waits for the next group still knows its last one
         assert self.held() <= set(last)
         self.model.check_books()
@@ -357,6 +364,12 @@ class Life(RuleBasedStateMachine):
             await asyncio.sleep(0.2)
             self.confirm_all()
             await settle_down()
+
+
+def fit_together(callers: Sequence[Caller]) -> bool:
+    """Whether the events of these may be one message."""
+    events = [one for caller in callers for one in caller.events]
+    return len(events) <= LIMITS.events and sum(map(len, events)) + len(events) + 1 <= LIMITS.bytes
 
 
 UNHELD = max(sys.getrefcount(one) for one in [event(10**9)])
