@@ -53,6 +53,11 @@ class Level:
     kept_up: bool
     """Whether no queue grew, neither of requests nor of messages, and nothing was refused."""
 
+    @property
+    def through(self) -> float:
+        """Events a second, from the first request to the last stored event."""
+        return self.accepted / (self.seconds + self.behind)
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:

@@ -114,10 +114,10 @@ def capacity_of(levels: Sequence[Level]) -> float:
 
 
 async def _sustain(running: System, records: int, rate: float, seconds: float) -> Level:
-    """Offer this load for long, or a little less until it is kept up with; the last that was tried."""
+    """Offer this load for long, or less until it is kept up with; the last that was tried."""
     for _ in range(TRIES - 1):
         tried = await level(running, records, rate, seconds)
         if tried.kept_up:
             return tried
-        rate *= STEP_DOWN
+        rate = STEP_DOWN * min(rate, tried.through)
     return await level(running, records, rate, seconds)
