@@ -10,12 +10,13 @@ import aio_pika
 import aiohttp
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from contract import topology
 from devstack import Devstack
 from ingest.admission import BESIDE_BODY
 from tests.contract.live import Ingest, Tap, running_ingest, without_errors
-from tests.support.pair import Pair, Site, running_pair
+from tests.support.pair import Pair, Site, consuming, running_pair
 from tests.support.queue import Queue
 
 
@@ -51,6 +52,22 @@ async def lasting_pair(
     async with running_pair(site) as pair:
         yield pair
     async with AsyncMongoClient[dict[str, Any]](uri) as client:
+        await client.drop_database(site.database)
+
+
+@pytest.fixture(scope="module")
+async def worked_database(
+    stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+    """What a worker stores as long as the module runs; it must log no error."""
+    uri = await asyncio.to_thread(lambda: stack.database.uri)
+    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("worker"))
+    async with (
+        consuming(site) as worker,
+        AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", tz_aware=True) as client,
+    ):
+        async with without_errors(worker):
+            yield client[site.database]
         await client.drop_database(site.database)
 
 

@@ -18,12 +18,10 @@ from uuid import UUID, uuid4
 import pytest
 from mudbase import ApiClient, BillingApi, Configuration, RecordUsageRequest
 from mudbase.exceptions import ForbiddenException, UnauthorizedException
-from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from standardwebhooks.webhooks import Webhook, hmac_data
 
 from contract.event import event_id
-from devstack import Devstack
 from tests.contract.live import Ingest, running_ingest, without_errors
 from tests.contract.raw import Answer, head, post, raw
 from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Site
@@ -213,21 +211,8 @@ async def any_signed(doors: dict[str, Door], request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture(scope="module")
-async def database(
-    stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Database]:
-    """What a worker stores as long as the module runs; it must log no error."""
-    uri = await asyncio.to_thread(lambda: stack.database.uri)
-    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("worker"))
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
-        async with AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", tz_aware=True) as client:
-            async with without_errors(worker):
-                yield client[site.database]
-            await client.drop_database(site.database)
-    finally:
-        await worker.close()
+def database(worked_database: Database) -> Database:
+    return worked_database
 
 
 def assert_recorded(answer: Answer) -> UUID:

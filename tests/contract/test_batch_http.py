@@ -10,15 +10,13 @@ from uuid import UUID, uuid4
 
 import aio_pika
 import pytest
-from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract import topology
 from contract.event import event_id
-from devstack import Devstack
-from tests.contract.live import Ingest, Tap, without_errors
+from tests.contract.live import Ingest, Tap
 from tests.contract.raw import Answer, chunked, head, post
-from tests.support.pair import EXAMPLE, Site
+from tests.support.pair import EXAMPLE
 from tests.support.waiting import eventually
 
 Database = AsyncDatabase[dict[str, Any]]
@@ -64,21 +62,8 @@ async def tap(fresh_broker: str) -> AsyncIterator[Tap]:
 
 
 @pytest.fixture(scope="module")
-async def database(
-    stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Database]:
-    """What a worker stores as long as the module runs; it must log no error."""
-    uri = await asyncio.to_thread(lambda: stack.database.uri)
-    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("worker"))
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
-        async with AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", tz_aware=True) as client:
-            async with without_errors(worker):
-                yield client[site.database]
-            await client.drop_database(site.database)
-    finally:
-        await worker.close()
+def database(worked_database: Database) -> Database:
+    return worked_database
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,14 +9,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from bson import ObjectId
-from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract.event import event_id
-from devstack import Devstack
-from tests.contract.live import Ingest, without_errors
+from tests.contract.live import Ingest
 from tests.contract.raw import Answer, post
-from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Site
+from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT
 from tests.support.queue import DeadLetter, Queue
 from tests.support.waiting import eventually
 
@@ -27,21 +24,8 @@ YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).replace(microsecond=123_000)
 
 
 @pytest.fixture(scope="module")
-async def database(
-    stack: Devstack, fresh_broker: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Database]:
-    """What a worker stores as long as the module runs; it must log no error."""
-    uri = await asyncio.to_thread(lambda: stack.database.uri)
-    site = Site(fresh_broker, uri, f"test-{uuid4().hex[:12]}", tmp_path_factory.mktemp("worker"))
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
-        async with AsyncMongoClient[dict[str, Any]](uri, uuidRepresentation="standard", tz_aware=True) as client:
-            async with without_errors(worker):
-                yield client[site.database]
-            await client.drop_database(site.database)
-    finally:
-        await worker.close()
+def database(worked_database: Database) -> Database:
+    return worked_database
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from contract import topology
 from devstack import Devstack
 from devstack.local import LocalService
 from devstack.proxy import Proxy
-from tests.support.pair import EXAMPLE, Pair, Site
-from tests.support.processes import Process
+from tests.support.pair import EXAMPLE, Pair, Site, consuming
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -37,16 +36,6 @@ async def stored(database: Database, count: int, *, seconds: float = 30) -> None
         return await database.events.count_documents({}) == count
 
     await eventually(all_there, seconds=seconds, what=f"{count} stored events")
-
-
-@asynccontextmanager
-async def working(site: Site, name: str = "worker", **settings: str) -> AsyncIterator[Process]:
-    worker = await site.worker(name, **settings).start()
-    try:
-        await worker.logged("consuming", seconds=30)
-        yield worker
-    finally:
-        await worker.close()
 
 
 async def ctl(stack: Devstack, *arguments: str) -> None:
@@ -82,7 +71,7 @@ async def deliveries_before(queue_url: str) -> list[int]:
 async def test_a_database_that_is_gone_for_longer_than_the_broker_waits_costs_each_message_one_delivery(
     site: Site, stack: Devstack, database: Database, queue: Queue
 ) -> None:
-    async with short_acknowledgement_timeout(stack, 2000), working(site, mongodb_timeout="2") as worker:
+    async with short_acknowledgement_timeout(stack, 2000), consuming(site, mongodb_timeout="2") as worker:
         await queue.send(events(30))
         await stored(database, 30)
         # given a prefetch that grows no more: a change may cost what is on its way a delivery of its own
@@ -108,7 +97,7 @@ async def test_a_database_that_is_gone_for_longer_than_the_broker_waits_costs_ea
 async def test_a_broker_that_breaks_again_and_again_while_the_database_is_away_costs_no_more_than_one_delivery(
     site: Site, stack: Devstack, database: Database, queue: Queue
 ) -> None:
-    async with working(site, log_level="INFO", mongodb_timeout="1") as worker:
+    async with consuming(site, log_level="INFO", mongodb_timeout="1") as worker:
         await asyncio.to_thread(stack.database.freeze)
         try:
             await queue.send(events(20))
@@ -141,7 +130,7 @@ def in_alarm(stack: Devstack) -> Callable[[], Awaitable[bool]]:
 async def test_in_an_alarm_the_worker_goes_on_storing_and_parks_what_it_must_when_the_alarm_is_over(
     site: Site, stack: Devstack, database: Database, queue: Queue, alarm: tuple[str, ...], clear: tuple[str, ...]
 ) -> None:
-    async with working(site) as worker:
+    async with consuming(site) as worker:
         # given a backlog with garbage in it, which the worker does not work at
         worker.signal(signal.SIGSTOP)
         backlog = events(300)
@@ -173,7 +162,7 @@ async def test_a_worker_whose_broker_falls_silent_notices_and_comes_back(
     fault: str, site: Site, stack: Devstack, database: Database, queue: Queue, proxy: Proxy
 ) -> None:
     url = str(URL(stack.broker.url).with_host("127.0.0.1").with_port(proxy.port).with_query(heartbeat="1"))
-    async with working(site, amqp_url=url, log_level="INFO") as worker:
+    async with consuming(site, amqp_url=url, log_level="INFO") as worker:
         await queue.send(events(10))
         await stored(database, 10)
         if fault == "half-open":
@@ -213,7 +202,7 @@ async def test_a_full_disk_ends_the_database_and_loses_nothing(
     service = stack.database
     if not isinstance(service, LocalService):
         pytest.skip("a container's disk cannot be filled from here")
-    async with working(site):
+    async with consuming(site):
         await queue.send(events(100))
         await stored(database, 100)
         # when files may not grow: what a full disk says, too, the server cannot write its journal

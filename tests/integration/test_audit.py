@@ -22,7 +22,7 @@ from contract.event import Reason, Rejected, Source
 from contract.stamp import Stamp
 from devstack import Devstack
 from tests.integration.test_store import event, storing
-from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site
+from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Pair, Site, consuming
 from tests.support.processes import ROOT
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
@@ -305,12 +305,8 @@ async def test_messages_in_the_queue_are_under_way(desk: Desk, queue: Queue) -> 
 async def test_what_a_worker_may_hold_is_not_lost_without_a_wait(desk: Desk, site: Site) -> None:
     await desk.settle_stamped(3, [2], floor=2, confirmed=2)
     assert (await audit(site, "--wait", "0")).code == 1
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
+    async with consuming(site):
         assert (await audit(site, "--wait", "0")).code == 75
-    finally:
-        await worker.close()
 
 
 async def test_a_second_reader_of_the_dead_letters_is_asked_to_wait(desk: Desk, site: Site) -> None:

@@ -16,7 +16,7 @@ from contract.connection import connect, driver_channel
 from contract.event import event_id
 from contract.properties import unreadable
 from devstack import Devstack
-from tests.support.pair import EXAMPLE, Site
+from tests.support.pair import EXAMPLE, Site, consuming
 from tests.support.poison import NOT_UTF8, POISON, RawProperties, RawText, counted, header, headers, time
 from tests.support.processes import Process
 from tests.support.queue import Queue
@@ -62,23 +62,19 @@ async def wait_for_all_stored(database: Database, ids: set[UUID]) -> None:
 
 
 @asynccontextmanager
-async def consuming(site: Site) -> AsyncIterator[Process]:
+async def undisturbed(site: Site) -> AsyncIterator[Process]:
     """A worker for the length of a block, in which it must not once have lost its connection."""
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
+    async with consuming(site) as worker:
         yield worker
         assert worker.text.count('"consuming"') == 1, worker.text
         assert "Traceback" not in worker.text, worker.text
         assert '"level": "error"' not in worker.text, worker.text
-    finally:
-        await worker.close()
 
 
 async def test_whatever_its_properties_a_message_is_parked_and_the_one_behind_it_stored(
     site: Site, producer: AbstractChannel, queue: Queue, database: Database
 ) -> None:
-    async with consuming(site):
+    async with undisturbed(site):
         # when each comes with a body that would be stored, and a good one behind it
         for name, (raw, _) in POISON.items():
             await send(producer, event(f"bad: {name}"), raw)
@@ -104,7 +100,7 @@ async def test_what_lies_before_the_worker_starts_does_not_keep_it_from_starting
         await send(producer, b"\xff not JSON", raw)
     await send(producer, event("good"))
     # when a worker comes
-    async with consuming(site):
+    async with undisturbed(site):
         await wait_for_all_stored(database, {event_id(PROJECT, "good")})
     # then what cannot be read of its properties is the reason, and its body is as it was
     letters = await queue.dead_letters()

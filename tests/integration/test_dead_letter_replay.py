@@ -15,7 +15,7 @@ from contract.stamp import Stamp
 from devstack import Devstack
 from devstack.proxy import Proxy
 from tests.support.letters import Documents, Letter, Post, Tool, event, parked, post, settled_depth, tool
-from tests.support.pair import Site, end_transactions
+from tests.support.pair import Site, consuming, end_transactions
 from tests.support.processes import Process
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
@@ -28,13 +28,9 @@ PUBLISHER = UUID(int=77)
 
 @pytest.fixture
 async def worker(site: Site) -> AsyncIterator[Process]:
-    worker = await site.worker().start()
-    try:
-        await worker.logged("consuming", seconds=30)
+    async with consuming(site) as worker:
         yield worker
-    finally:
-        await worker.close()
-        await end_transactions(site.mongodb_uri)
+    await end_transactions(site.mongodb_uri)
 
 
 def id_of(number: int) -> UUID:

@@ -16,7 +16,7 @@ from yarl import URL
 from contract import topology
 from devstack import Devstack
 from tests.support.pair import EXAMPLE, EXAMPLE_PROJECT, Site, public_url
-from tests.support.processes import Process
+from tests.support.processes import Process, running
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -31,15 +31,6 @@ NO_DATABASE = f"mongodb://{NOBODY}/?replicaSet=rs0"
 
 def process_of(site: Site, module: str, name: str | None = None, **settings: str) -> Process:
     return {"ingest": site.ingest, "worker": site.worker}[module](name or module, **settings)
-
-
-@asynccontextmanager
-async def running(process: Process) -> AsyncIterator[Process]:
-    await process.start()
-    try:
-        yield process
-    finally:
-        await process.close()
 
 
 async def refusal(process: Process) -> str:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +15,7 @@ from devstack.proxy import Proxy
 from tests.support.deployment import proxy_of
 from tests.support.indiscreet import SAID
 from tests.support.pair import EXAMPLE, Pair, Site, running_pair
-from tests.support.processes import Process
+from tests.support.processes import Process, running
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -78,15 +77,6 @@ async def metrics(process: Process, http: aiohttp.ClientSession) -> str:
     port = (await process.logged(r'"port": (\d+), "event": "admin port"'))[1]
     async with http.get(f"http://127.0.0.1:{port}/metrics") as response:
         return await response.text()
-
-
-@asynccontextmanager
-async def running(process: Process) -> AsyncIterator[Process]:
-    await process.start()
-    try:
-        yield process
-    finally:
-        await process.close()
 
 
 def assert_silent(*texts: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from devstack import Devstack
 from tests.support.pair import Site
-from tests.support.processes import Process
+from tests.support.processes import Process, running
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
 
@@ -58,11 +58,8 @@ def notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 @asynccontextmanager
 async def supervised(site: Site, module: str) -> AsyncIterator[Process]:
-    process = await (site.ingest() if module == "ingest" else site.worker()).start()
-    try:
+    async with running(site.ingest() if module == "ingest" else site.worker()) as process:
         yield process
-    finally:
-        await process.close()
 
 
 BOTH = pytest.mark.parametrize("module", ["ingest", "worker"])

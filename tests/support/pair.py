@@ -10,7 +10,7 @@ from typing import Any
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from tests.support.processes import Process
+from tests.support.processes import Process, running
 
 EXAMPLE_PROJECT = "proj_nCBo0AB7UWpj"
 EXAMPLE = {"email": "amari_koss69@northwind.dev", "metric": "program quantify", "quantity": 195.84}
@@ -88,6 +88,14 @@ async def public_url(ingest: Process) -> str:
     address = await ingest.logged(r'"address": "(http://[^"]+)"')
     await ingest.logged("broker ready", seconds=30)
     return address[1]
+
+
+@asynccontextmanager
+async def consuming(site: Site, name: str = "worker", **settings: str) -> AsyncIterator[Process]:
+    """A worker that consumes, for the length of a block."""
+    async with running(site.worker(name, **settings)) as worker:
+        await worker.logged("consuming", seconds=30)
+        yield worker
 
 
 @asynccontextmanager

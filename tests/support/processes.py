@@ -105,9 +105,8 @@ class Process:
 
 
 @asynccontextmanager
-async def started(module: str, environment: Mapping[str, str], log: Path) -> AsyncIterator[Process]:
-    """Run a process for the length of a block."""
-    process = Process(module, environment, log)
+async def running(process: Process) -> AsyncIterator[Process]:
+    """Run a process for the length of a block; nothing is awaited but the fork."""
     await process.start()
     try:
         yield process
