@@ -10,7 +10,7 @@ from typing import Any, Final
 import psutil
 from pymongo import AsyncMongoClient
 
-from contract.connection import connect, driver_channel
+from contract.connection import connect
 from devstack import Devstack
 
 LIBRARIES: Final = (
@@ -69,9 +69,7 @@ def _output(*command: str) -> str:
 
 async def _broker_version(url: str) -> str:
     async with connect(url, name="bench") as connection:
-        channel = await driver_channel(await connection.channel())
-        properties: dict[str, Any] = channel.connection.server_properties
-        return str(properties.get("version", "unknown"))
+        return str(connection.server.get("version", "unknown"))
 
 
 async def _database_version(uri: str) -> str:

@@ -19,7 +19,6 @@ from contract.connection import (
     BrokerMisconfigured,
     BrokerUnavailable,
     connect,
-    driver_channel,
     translated,
 )
 from contract.grouping import DEFAULT_LIMITS, Group, GroupLimits, Sealed
@@ -180,11 +179,10 @@ class Publisher:
         while True:
             try:
                 async with connect(self._url, name=self._name) as connection:
-                    channel = await connection.channel()
-                    driver = await driver_channel(channel)
-                    await self._prove(driver)
+                    channel = await connection.driver_channel()
+                    await self._prove(channel)
                     failures = 0
-                    await self._publish_groups(connection, driver)
+                    await self._publish_groups(connection, channel)
             except (BrokerUnavailable, BrokerMisconfigured) as exc:
                 if isinstance(exc, BrokerMisconfigured) and not self._was_ready:
                     raise

@@ -16,14 +16,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from contract import topology
-from contract.connection import (
-    BrokerConnection,
-    BrokerMisconfigured,
-    BrokerUnavailable,
-    connect,
-    driver_channel,
-    translated,
-)
+from contract.connection import BrokerConnection, BrokerMisconfigured, BrokerUnavailable, connect, translated
 from preflight.check import Check
 
 NAME: Final = "broker"
@@ -139,7 +132,7 @@ async def _check_alarms(connection: BrokerConnection) -> Check:
 
     To be asked last: in an alarm the broker reads nothing more from this connection.
     """
-    driver = await driver_channel(await connection.channel())
+    driver = await connection.driver_channel()
     with translated():
         with suppress(ChannelNotFoundEntity, ChannelAccessRefused):
             await driver.basic_publish(b"", exchange=f"usage.check-{uuid4()}", routing_key="")

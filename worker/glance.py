@@ -6,11 +6,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from aio_pika.abc import AbstractChannel
-from aiormq.abc import DeliveredMessage
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from contract import topology
-from contract.connection import BrokerConnection, driver_channel, translated
+from contract.connection import BrokerConnection, translated
 from worker.dead_letters.letter import DeadLetter
 
 PREFETCH: Final = 65_535
@@ -37,7 +36,7 @@ class Depth:
 
 async def depth_of(connection: BrokerConnection, queue: str) -> Depth:
     """Ask for the depth of a queue. Raises BrokerUnavailable."""
-    channel = await connection.channel()
+    channel = await connection.driver_channel()
     try:
         return await _depth(channel, queue)
     finally:
@@ -50,7 +49,7 @@ async def see_letters(connection: BrokerConnection, see: Callable[[DeadLetter], 
     Raises DeadLettersBusy, BrokerUnavailable.
     """
     async with AsyncExitStack() as stack:
-        channel = await connection.channel()
+        channel = await connection.driver_channel()
         stack.push_async_callback(_close, channel)
         depth = await _depth(channel, topology.DEAD_QUEUE)
         if depth.consumers:
@@ -59,7 +58,7 @@ async def see_letters(connection: BrokerConnection, see: Callable[[DeadLetter], 
         while not reading.is_done:
             await reading.fill(channel)
             if not reading.is_done:
-                channel = await connection.channel()
+                channel = await connection.driver_channel()
                 stack.push_async_callback(_close, channel)
         return reading.seen
 
@@ -82,13 +81,12 @@ class _Reading:
     async def fill(self, channel: AbstractChannel) -> None:
         """Have as much delivered to a channel as it takes."""
         self._limit = min(self._expected, self.seen + PREFETCH)
-        driver = await driver_channel(channel)
         with translated():
-            await driver.basic_qos(prefetch_count=PREFETCH, timeout=RPC_TIMEOUT)
-            ok = await driver.basic_consume(topology.DEAD_QUEUE, self._receive, timeout=RPC_TIMEOUT)
+            await channel.basic_qos(prefetch_count=PREFETCH, timeout=RPC_TIMEOUT)
+            ok = await channel.basic_consume(topology.DEAD_QUEUE, self._receive, timeout=RPC_TIMEOUT)
         await self._until_full()
         with translated():
-            await driver.basic_cancel(ok.consumer_tag or "", timeout=RPC_TIMEOUT)
+            await channel.basic_cancel(ok.consumer_tag or "", timeout=RPC_TIMEOUT)
 
     async def _receive(self, message: DeliveredMessage) -> None:
         # What comes beyond the count was parked since, or is what a cancelled consumer still had under way.
@@ -108,9 +106,8 @@ class _Reading:
 
 async def _depth(channel: AbstractChannel, queue: str) -> Depth:
     with translated():
-        declared = await channel.declare_queue(queue, passive=True, timeout=RPC_TIMEOUT)
-    result = declared.declaration_result
-    return Depth(result.message_count or 0, result.consumer_count or 0)
+        declared = await channel.queue_declare(queue, passive=True, timeout=RPC_TIMEOUT)
+    return Depth(declared.message_count or 0, declared.consumer_count or 0)
 
 
 async def _close(channel: AbstractChannel) -> None:

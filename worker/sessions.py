@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from contract.backoff import Backoff
-from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect, driver_channel
+from contract.connection import BrokerMisconfigured, BrokerUnavailable, connect
 from contract.incident import Incident
 from runtime.supervision import pause
 from worker.breaker import Breaker, BreakerOpen
@@ -119,11 +119,9 @@ class Consumer:
             connect(self._url, name=self._name) as connection,
             connect(self._url, name=f"{self._name}-dead-letters") as second,
         ):
-            # Both channels are held here, for the driver keeps no hold of them.
-            consuming, parking = await connection.channel(), await second.channel()
             session = Session(
-                await driver_channel(consuming),
-                DeadLetters(await driver_channel(parking)),
+                await connection.driver_channel(),
+                DeadLetters(await second.driver_channel()),
                 self._store,
                 self._policy,
                 self._breaker,

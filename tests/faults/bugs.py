@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aio_pika.abc import AbstractChannel
+from aiormq.abc import AbstractChannel
 from pymongo.write_concern import WriteConcern
 
 import contract.publisher
@@ -29,10 +29,10 @@ def acknowledge_what_is_in_memory() -> None:
 def let_returns_pass() -> None:
     """Take a message that came back as unroutable for confirmed."""
 
-    async def channel(self: BrokerConnection) -> AbstractChannel:
-        return await self._connection.channel(publisher_confirms=True, on_return_raises=False)
+    async def driver_channel(self: BrokerConnection) -> AbstractChannel:
+        return await self._driver.channel(publisher_confirms=True, on_return_raises=False)
 
-    replace(BrokerConnection, "channel", channel)
+    replace(BrokerConnection, "driver_channel", driver_channel)
 
 
 def acknowledge_first() -> None:

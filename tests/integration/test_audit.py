@@ -17,7 +17,7 @@ from bson import Decimal128
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract import topology
-from contract.connection import connect, driver_channel
+from contract.connection import connect
 from contract.event import Reason, Rejected, Source
 from contract.stamp import Stamp
 from devstack import Devstack
@@ -95,8 +95,7 @@ class Desk:
 
     async def settle(self, entry: Entry) -> None:
         async with connect(self.site.amqp_url, name="test") as connection:
-            channel = await connection.channel()
-            dead_letters = DeadLetters(await driver_channel(channel))
+            dead_letters = DeadLetters(await connection.driver_channel())
             await self.store.write([entry], dead_letters.park, abandoned=lambda: False)
 
     async def settle_stamped(self, seq: int, numbers: Sequence[int], *, bad: int = 0, **stamp: Any) -> None:
@@ -312,8 +311,8 @@ async def test_what_a_worker_may_hold_is_not_lost_without_a_wait(desk: Desk, sit
 async def test_a_second_reader_of_the_dead_letters_is_asked_to_wait(desk: Desk, site: Site) -> None:
     await desk.settle_stamped(1, [], bad=1)
     async with connect(site.amqp_url, name="test") as connection:
-        channel = await connection.channel()
-        await (await driver_channel(channel)).basic_consume(topology.DEAD_QUEUE, lambda _: asyncio.sleep(0))
+        channel = await connection.driver_channel()
+        await channel.basic_consume(topology.DEAD_QUEUE, lambda _: asyncio.sleep(0))
         run = await audit(site, "--wait", "0.5")
         assert (run.code, run.out) == (75, "")
         assert "somebody else is reading the dead letters" in run.err

@@ -12,7 +12,7 @@ from pamqp.commands import Basic
 from pymongo.asynchronous.database import AsyncDatabase
 
 from contract import topology
-from contract.connection import connect, driver_channel
+from contract.connection import connect
 from contract.event import event_id
 from contract.properties import unreadable
 from devstack import Devstack
@@ -115,7 +115,7 @@ async def test_how_often_the_broker_delivered_it_is_known_though_another_header_
     # when it is given back by the loss of its channel, time and again
     for expected in range(4):
         async with connect(stack.broker.url, name="test") as connection:
-            message = await next_delivery(await driver_channel(await connection.channel()))
+            message = await next_delivery(await connection.driver_channel())
         # then the count is read, as is the header that is good, and the others are named
         delivery = delivery_of(message)
         assert delivery.earlier_deliveries == expected
@@ -131,7 +131,7 @@ async def test_a_dead_letter_that_was_sent_by_a_key_that_is_not_utf8_can_be_read
         b"lost", exchange=topology.DIRECT_EXCHANGE, routing_key=RawText("x"), properties=Basic.Properties(), timeout=30
     )
     async with connect(stack.broker.url, name="test") as connection:
-        channel = await driver_channel(await connection.channel())
+        channel = await connection.driver_channel()
         got = await channel.basic_get(topology.DEAD_QUEUE, timeout=30)
         delivered = await next_delivery(channel, topology.DEAD_QUEUE, given_back=got)
     for message in (got, delivered):

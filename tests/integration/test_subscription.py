@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from aiormq.abc import DeliveredMessage
 
-from contract.connection import connect, driver_channel
+from contract.connection import connect
 from devstack import Devstack
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
@@ -41,8 +41,8 @@ class Failing(Subscription):
 async def subscribed(kind: type[S], url: str, messages: int) -> S:
     """A subscription of this kind that so many messages wait for, when it has them or has ended."""
     async with connect(url, name="test") as connection:
-        channel = await connection.channel()
-        subscription = kind(await driver_channel(channel), Trusting(), lambda: None, delivery_of)
+        channel = await connection.driver_channel()
+        subscription = kind(channel, Trusting(), lambda: None, delivery_of)
         await subscription.start()
         await eventually(lambda: subscription.lost or len(subscription.arrived) == messages)
         return subscription

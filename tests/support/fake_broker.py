@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TypeVar
 
 import pytest
 from aiormq.abc import DeliveredMessage
@@ -16,8 +15,6 @@ from pamqp.header import ContentHeader
 
 from contract import publisher as module
 from contract import topology
-
-T = TypeVar("T")
 
 CONNECT_SECONDS = 0.001
 MARK = b"[]"
@@ -86,7 +83,7 @@ class FakeConnection:
         if self.is_open:
             self._over.set_result(None)
 
-    async def channel(self) -> "FakeConnection":
+    async def driver_channel(self) -> "FakeConnection":
         return self
 
     async def closed(self) -> None:
@@ -128,7 +125,6 @@ class FakeBroker:
         """Take the place of every real broker during this block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "connect", self._connect)
-            patch.setattr(module, "driver_channel", _itself)
             yield
 
     @asynccontextmanager
@@ -171,7 +167,3 @@ class FakeBroker:
             publish.answer.set_result((Fate.LOST, error))
         if self.connections:
             self.connections[-1].end()
-
-
-async def _itself(channel: T) -> T:
-    return channel

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import aio_pika
 import aiohttp
-from aio_pika.abc import AbstractChannel
+from aiormq.abc import AbstractChannel
+from pamqp.commands import Basic
 
 from contract import topology
 from contract.cancellation import end
@@ -176,7 +176,7 @@ async def _direct(work: Load) -> None:
     while unsent or not work.stopping.is_set():
         try:
             async with connect(work.amqp_url, name="direct-producer") as connection:
-                channel = await connection.channel()
+                channel = await connection.driver_channel()
                 if unsent:
                     await send()
                 await work.until_stopped(send)
@@ -186,10 +186,15 @@ async def _direct(work: Load) -> None:
 
 async def _publish(channel: AbstractChannel, books: Books, records: list[Numbered]) -> None:
     body = json.dumps([record.to_event() for record in records]).encode()
-    message = aio_pika.Message(body, content_type="application/json", delivery_mode=2)
     with translated():
-        exchange = await channel.get_exchange(topology.DIRECT_EXCHANGE, ensure=False)
-        await exchange.publish(message, topology.ROUTING_KEY, timeout=5)
+        await channel.basic_publish(
+            body,
+            exchange=topology.DIRECT_EXCHANGE,
+            routing_key=topology.ROUTING_KEY,
+            properties=Basic.Properties(content_type="application/json", delivery_mode=2),
+            mandatory=True,
+            timeout=5,
+        )
     for record in records:
         books.confirm(record)
 

@@ -9,7 +9,7 @@ from typing import Final, Self
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from contract import topology
-from contract.connection import BrokerConnection, BrokerUnavailable, driver_channel, translated
+from contract.connection import BrokerConnection, BrokerUnavailable, translated
 from worker.dead_letters.letter import DeadLetter
 from worker.glance import DeadLettersBusy, depth_of
 
@@ -61,7 +61,7 @@ class Browser:
         """
         depth = await depth_of(connection, topology.DEAD_QUEUE)
         _refuse_company(depth.consumers)
-        browser = cls(connection, await driver_channel(await connection.channel()), depth.ready)
+        browser = cls(connection, await connection.driver_channel(), depth.ready)
         await browser._start()
         return browser
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import typer
 
-from contract.connection import BrokerConnection, connect, driver_channel
+from contract.connection import BrokerConnection, connect
 from contract.event import encode_json
 from worker.dead_letters.browsing import Browser
 from worker.dead_letters.clearing import Clear, Purge, Replay, clear
@@ -97,7 +97,7 @@ class Replaying:
     async def __call__(self, settings: Settings, stop: Stop) -> Tally:
         """Return what was sent."""
         async with _connected(settings) as connection:
-            act = Replay(await driver_channel(await connection.channel()))
+            act = Replay(await connection.driver_channel())
             browser = await Browser.open(connection)
             with _pace(stop) as pace:
                 round_ = Round(browser, self.selection, pace)
