@@ -15,8 +15,6 @@ from pamqp.commands import Basic
 from pamqp.common import FieldArray, FieldTable, FieldValue
 from pamqp.header import ContentHeader
 
-from contract import frames
-
 DEPTH: Final = 32
 """Levels of tables and arrays that are read of headers which the library cannot read whole."""
 
@@ -55,8 +53,7 @@ def install() -> None:
     setattr(ContentHeader, "unmarshal", _unmarshal)  # noqa: B010 - not a method that a type checker would let us assign
     decode.METHODS[_LENIENT] = _lenient_text
     encode.METHODS[_LENIENT] = encode.short_string
-    frames.install()
-    for method in (Basic.GetOk, Basic.Return):
+    for method in (Basic.Deliver, Basic.GetOk, Basic.Return):
         method._exchange = method._routing_key = _LENIENT  # noqa: SLF001 - by these the library chooses how to read
 
 
@@ -75,8 +72,9 @@ def _unmarshal(header: ContentHeader, data: bytes) -> None:
 
 
 def _lenient_text(data: bytes) -> tuple[int, str]:
+    """Read the name of an exchange or a routing key, where bytes that are not UTF-8 have no meaning to lose."""
     end = 1 + decode.octet(data)[1]
-    return end, frames.lenient(data[1:end])
+    return end, data[1:end].decode(errors="backslashreplace")
 
 
 def _salvage(data: bytes, cause: Exception) -> SalvagedProperties:
