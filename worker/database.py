@@ -1,11 +1,13 @@
 """MongoDB, as far as the worker knows it: the only module that imports the driver."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
 import bson
+import pymongo
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import (
@@ -41,6 +43,8 @@ _TRANSACTION: Final[Mapping[str, Any]] = {
     "read_preference": ReadPreference.PRIMARY,
 }
 _ORPHAN_MICROS: Final = 1_000_000
+_FAREWELL: Final = 1.0
+"""Seconds for telling the server which sessions are over; it ends by itself those that it is not told of."""
 
 _NAMESPACE_EXISTS: Final = 48
 _INVALID_OPTIONS: Final = 72
@@ -306,7 +310,12 @@ class Database:
             await self._client.admin.command("ping")
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, whether or not the server answers."""
         if self._session is not None:
             await self._session.end_session()
-        self._client.close()
+        # In a thread, for there the driver waits: without a limit of ours, half a minute for a server that hangs.
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        with pymongo.timeout(_FAREWELL):
+            self._client.close()
