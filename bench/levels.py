@@ -46,17 +46,14 @@ class Level:
     lag_p99: float
     behind: float
     """Seconds from when the last request was due to the last stored event."""
+    through: float
+    """Events a second, from the first request to the last stored event."""
     cpu: dict[str, float]
     """Microseconds for each event, by process; `load` is what sends the requests."""
     memory: dict[str, float]
     """The most megabytes of each process."""
     kept_up: bool
     """Whether no queue grew, neither of requests nor of messages, and nothing was refused."""
-
-    @property
-    def through(self) -> float:
-        """Events a second, from the first request to the last stored event."""
-        return self.accepted / (self.seconds + self.behind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +123,7 @@ def _level(
         lag_p50=percentile(lags, 0.5),
         lag_p99=percentile(lags, 0.99),
         behind=behind,
+        through=offered.events / (seconds + behind),
         cpu={name: spent / max(1, offered.events) * 1e6 for name, spent in cpu.items()},
         memory=memory,
         kept_up=behind <= KEPT_UP and not offered.unsent and set(offered.statuses) == {OK},

@@ -88,8 +88,7 @@ def _batches(data: Data) -> Data:
 
 def sustained_rate(data: Data) -> float:
     """Events a second of the longest load, from its first request to its last stored event."""
-    level = _batches(data)["sustained"]
-    return float(level["accepted"] / (level["seconds"] + level["behind"]))
+    return float(_batches(data)["sustained"]["through"])
 
 
 def half_lag(data: Data) -> float:

@@ -78,6 +78,7 @@ def test_a_load_is_kept_up_with_when_nothing_is_left_over(
     assert level.kept_up is kept_up
     assert (level.offered, level.accepted) == (100, 100 * statuses.count(200))
     assert level.behind == pytest.approx(ended - 10)
+    assert level.through == pytest.approx(level.accepted / ended)
     assert level.cpu["worker"] == pytest.approx(0.2e6 / level.accepted)
 
 

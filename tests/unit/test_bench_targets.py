@@ -65,9 +65,9 @@ def test_a_worker_is_compared_with_inserts_of_its_round() -> None:
     assert math.isnan(storing_rate("one event a message")(data))
 
 
-def test_events_count_as_sustained_when_the_last_is_stored() -> None:
-    level = {"accepted": 1_300_000, "seconds": 60.0, "behind": 5.0}
-    assert sustained_rate({"kinds": [{"records": 1}, {"records": 100, "sustained": level}]}) == 20_000
+def test_what_counts_as_sustained_is_what_got_through_of_the_batches() -> None:
+    kinds = [{"records": 1, "sustained": {"through": 6_000}}, {"records": 100, "sustained": {"through": 20_000}}]
+    assert sustained_rate({"kinds": kinds}) == 20_000
 
 
 def test_growth_compares_the_most_stored_with_the_fewest() -> None:
