@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from bench.checks import audited
 from bench.history import History
+from bench.ids import Ids
 from bench.options import Options
 from bench.storing import THOUSAND, Case, store
 from bench.workers import Database, database, working
@@ -20,10 +21,10 @@ FOR_CUSTOMERS: Final = 120_000
 
 
 async def measure(stack: Devstack, options: Options) -> dict[str, Any]:
-    """Store events on top of more and more of them, then for more and more customers. Raises Lost."""
+    """Store events on top of more and more of them, with ids of each kind; then for more customers. Raises Lost."""
     case = replace(THOUSAND, events=EVENTS)
     return {
-        "stored": await _on_top(stack, case, options),
+        "stored": [one for ids in Ids for one in await _on_top(stack, replace(case, ids=ids), options)],
         "customers": [
             await _for_customers(stack, replace(case, events=FOR_CUSTOMERS, customers=customers), number)
             for number in range(options.rounds)
@@ -37,14 +38,14 @@ async def _on_top(stack: Devstack, case: Case, options: Options) -> list[dict[st
     async with database(stack) as found:
         with working(stack, found.name):
             await _prepared(found)
-        history = History(stack.database.uri, found.name, case.customers)
+        history = History(stack.database.uri, found.name, case.customers, case.ids)
         for size in [size for size in SIZES if size <= options.stored]:
             # What is measured adds to it, and so does the round before: the size is that in the middle.
             wanted = size - case.events * (options.rounds + 2) // 2
             await asyncio.to_thread(history.grow, max(0, wanted - await _count(found)))
             await store(stack, found, case, -1)  # what the growth has left behind is not its cost
             rounds = [await store(stack, found, case, number) for number in range(options.rounds)]
-            measured += [{"stored": size, **asdict(one)} for one in rounds]
+            measured += [{"ids": case.ids, "stored": size, **asdict(one)} for one in rounds]
         await audited(stack, found.name)
     return measured
 

@@ -14,6 +14,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
+from bench.ids import Ids
 from bench.storing import event
 from contract.event import UsageEvent
 from contract.stamp import Stamper
@@ -38,6 +39,7 @@ class History:
     uri: str
     name: str
     customers: int
+    ids: Ids
     events: int = 0
     _hour: datetime = field(
         default_factory=lambda: datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - 740 * HOUR
@@ -82,7 +84,7 @@ class History:
 
     def _event(self, number: int) -> UsageEvent:
         at = self._hour + timedelta(milliseconds=number % PER_HOUR * 3_600_000 // PER_HOUR)
-        return event(number, self.customers, at)
+        return event(number, self.customers, self.ids, at)
 
     def _rows(self, events: list[UsageEvent]) -> Iterator[dict[str, Any]]:
         for start in range(0, len(events), PER_MESSAGE):

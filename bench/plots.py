@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import tables
+from bench.ids import Ids
 from bench.targets import Data
 
 INK: Final = "#7d8590"
@@ -64,17 +65,19 @@ def latency(data: Data, path: Path) -> None:
 
 def cost(data: Data, path: Path) -> None:
     """Draw the CPU time of an event against what is stored, and against customers."""
-    titles = {"stored": "events stored already (1,000 customers)", "customers": "customers"}
-    with _figure(path, len(titles), height=2.8) as panels:
-        for axes, (series, title) in zip(panels, titles.items(), strict=True):
-            rows: list[Any] = list(tables.growth(data, series))
-            sizes = [row[series] for row in rows]
+    growth = tables.growth(data)
+    series = [(ids.value, "stored", [row for row in growth if row["ids"] == ids]) for ids in Ids]
+    series.append(("by customers", "customers", tables.customers(data)))
+    with _figure(path, len(series), height=2.8, sharey=True) as panels:
+        for axes, (title, by, rows) in zip(panels, series, strict=True):
             for name, colour in (("both µs", ORANGE), ("worker µs", BLUE), ("database µs", GREEN)):
-                axes.plot(sizes, [row[name] for row in rows], "o-", color=colour, label=name.removesuffix(" µs"))
+                sizes, costs = [row[by] for row in rows], [row[name] for row in rows]
+                axes.plot(sizes, costs, "o-", color=colour, label=name.removesuffix(" µs"))
             axes.set_xscale("log")
             axes.set_ylim(bottom=0)
-            axes.set_xlabel(title)
-            axes.set_ylabel("µs of CPU for each event")
+            axes.set_title(title)
+            axes.set_xlabel("events stored already" if by == "stored" else by)
+        panels[0].set_ylabel("µs of CPU for each event")
         _legend(panels)
 
 
@@ -84,7 +87,7 @@ def _legend(panels: Sequence[Any]) -> None:
 
 
 @contextmanager
-def _figure(path: Path, panels: int, *, height: float) -> Iterator[Sequence[Any]]:
+def _figure(path: Path, panels: int, *, height: float, sharey: bool = False) -> Iterator[Sequence[Any]]:
     """Give panels in a row, and write them to a file: the same bytes for the same figures."""
     import matplotlib as mpl  # noqa: PLC0415 - takes a second to load
 
@@ -92,7 +95,7 @@ def _figure(path: Path, panels: int, *, height: float) -> Iterator[Sequence[Any]
     from matplotlib import pyplot as plt  # noqa: PLC0415 - after the choice of a backend
 
     with mpl.rc_context(STYLE):
-        figure, axes = plt.subplots(1, panels, figsize=(8, height), squeeze=False, layout="constrained")
+        figure, axes = plt.subplots(1, panels, figsize=(8, height), sharey=sharey, squeeze=False, layout="constrained")
         yield axes[0]
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

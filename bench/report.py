@@ -104,6 +104,6 @@ def _tables(name: str, data: Data) -> list[tuple[str, list[tables.Row]]]:
                 ("Ten times what was sustained, between stretches of half of it.", tables.overload(data)),
             ]
         case "growth":
-            return [("", tables.growth(data, "stored")), ("", tables.growth(data, "customers"))]
+            return [("", tables.growth(data)), ("", tables.customers(data))]
         case _:
             return [("", tables.sweep(data))]

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
-from uuid import uuid4
 
 import aio_pika
 from pymongo.write_concern import WriteConcern
 
 from bench.checks import audited, drained
 from bench.cost import Clock, Watch
+from bench.ids import Ids
 from bench.options import Options
 from bench.subjects import PROJECT
 from bench.workers import Database, database, servers, working
@@ -38,6 +38,7 @@ class Case:
     events: int
     customers: int
     per_message: int = 500
+    ids: Ids = Ids.KEYED
 
 
 EACH_ITS_OWN: Final = Case("every event its own total", 200_000, 10**9)
@@ -72,18 +73,16 @@ async def measure(stack: Devstack, options: Options) -> dict[str, Any]:
     return {"stored": [asdict(one) for one in stored]}
 
 
-def event(number: int, customers: int, at: datetime | None = None) -> UsageEvent:
-    """Make an event as ingest makes them, received now if not at another time.
-
-    Its id is random, as it is with an idempotency key: the dearest for an index.
-    """
+def event(number: int, customers: int, ids: Ids = Ids.KEYED, at: datetime | None = None) -> UsageEvent:
+    """Make an event as ingest makes them, received now if not at another time."""
+    at = at or current_time()
     return UsageEvent(
-        id=uuid4(),
+        id=ids.new(at),
         project_id=PROJECT,
         email=f"customer{number % customers}@northwind.dev",
         metric="program quantify",
         quantity=Decimal(number) / 100,
-        received_at=at or current_time(),
+        received_at=at,
         source=Source.HTTP,
     )
 
@@ -122,7 +121,7 @@ async def fill(amqp_url: str, case: Case) -> None:
 
 async def _publish(publisher: Publisher, start: int, case: Case) -> None:
     events = range(start, min(start + case.per_message, case.events))
-    await publisher.publish([event(number, case.customers).to_wire() for number in events])
+    await publisher.publish([event(number, case.customers, case.ids).to_wire() for number in events])
 
 
 async def _publish_singly(amqp_url: str, case: Case) -> None:
@@ -130,7 +129,7 @@ async def _publish_singly(amqp_url: str, case: Case) -> None:
     connection = await aio_pika.connect(amqp_url)
     async with connection, connection.channel() as channel:
         exchange = await channel.get_exchange(DIRECT_EXCHANGE, ensure=False)
-        bodies = [event(number, case.customers).to_wire() for number in range(case.events)]
+        bodies = [event(number, case.customers, case.ids).to_wire() for number in range(case.events)]
         for start in range(0, len(bodies), 1000):
             messages = [aio_pika.Message(body, delivery_mode=2) for body in bodies[start : start + 1000]]
             await asyncio.gather(*(exchange.publish(message, ROUTING_KEY) for message in messages))

@@ -165,10 +165,21 @@ def _overload(records: int, one: Data) -> Row:
     }
 
 
-def growth(data: Data, series: str) -> list[Row]:
-    """Medians over the rounds, by what is stored already, or by customers."""
-    sizes = sorted({one[series] for one in data[series]})
-    return [{series: size, **_cost([one for one in data[series] if one[series] == size])} for size in sizes]
+def growth(data: Data) -> list[Row]:
+    """Medians over the rounds, by kind of ids and by what is stored already."""
+    return _costs(data["stored"], "ids", "stored")
+
+
+def customers(data: Data) -> list[Row]:
+    """Medians over the rounds, by customers."""
+    return _costs(data["customers"], "customers")
+
+
+def _costs(runs: Sequence[Data], *by: str) -> list[Row]:
+    groups: dict[tuple[object, ...], list[Data]] = {}
+    for one in runs:
+        groups.setdefault(tuple(one[name] for name in by), []).append(one)
+    return [{**dict(zip(by, values, strict=True)), **_cost(group)} for values, group in groups.items()]
 
 
 def _cost(runs: Sequence[Data]) -> Row:

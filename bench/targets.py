@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from bench.ids import Ids
 from bench.stats import median_ratio
 
 Data = Mapping[str, Any]
@@ -108,11 +109,16 @@ def _loads(kind: Data) -> Iterable[Data]:
     yield from kind["levels"]
 
 
-def growth(data: Data) -> float:
+def growth(ids: Ids) -> Callable[[Data], float]:
     """What an event costs on top of the most stored events, to what it costs on top of the fewest."""
-    sizes = sorted({one["stored"] for one in data["stored"]})
-    costs = {size: median(cost(one) for one in data["stored"] if one["stored"] == size) for size in sizes}
-    return costs[sizes[-1]] / costs[sizes[0]]
+
+    def measure(data: Data) -> float:
+        runs = [one for one in data["stored"] if one["ids"] == ids]
+        sizes = sorted({one["stored"] for one in runs})
+        fewest, most = (median(cost(one) for one in runs if one["stored"] == size) for size in (sizes[0], sizes[-1]))
+        return most / fewest
+
+    return measure
 
 
 def cost(one: Data) -> float:
@@ -145,5 +151,8 @@ TARGETS: Final[Sequence[Target]] = (
     Target("lag p99 at half load", "pipeline", half_lag, at_most=500, unit=" ms"),
     Target("memory of ingest, at most", "pipeline", most_memory("ingest"), at_most=120, unit=" MB"),
     Target("memory of worker, at most", "pipeline", most_memory("worker"), at_most=200, unit=" MB"),
-    Target("CPU per event on 5 million stored, to that on 0.1 million", "growth", growth, at_most=1.2),
+    *(
+        Target(f"CPU per event on 5 million to that on 0.1 million stored, {ids}", "growth", growth(ids), at_most=1.2)
+        for ids in Ids
+    ),
 )

@@ -1,6 +1,7 @@
 import math
 from array import array
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from bench.arrivals import Plan
 from bench.history import PER_HOUR, PER_MESSAGE, History
+from bench.ids import Ids
 from bench.levels import Level, _level
 from bench.offer import Offered, Request, ids_of
 from bench.overload import _latencies, recovery
@@ -122,7 +124,7 @@ def test_what_was_shed_or_never_sent_counts_as_slow_for_ever() -> None:
 
 
 def test_a_history_adds_up_as_that_of_a_worker_does() -> None:
-    history = History("mongodb://nowhere", "nowhere", customers=10)
+    history = History("mongodb://nowhere", "nowhere", customers=10, ids=Ids.KEYED)
     count = PER_HOUR + 2 * PER_MESSAGE + 1
     written: dict[str, list[Any]] = {"events": [], "totals": [], "ledger": []}
     for collection, documents in history._documents(count):
@@ -135,3 +137,14 @@ def test_a_history_adds_up_as_that_of_a_worker_does() -> None:
     assert len(written["totals"]) == 2 * 10
     assert [row["stored"] for row in written["ledger"]] == [PER_MESSAGE] * 16 + [1]
     assert b"".join(row["ids"] for row in written["ledger"]) == b"".join(bytes(one["_id"]) for one in written["events"])
+
+
+def test_ids_of_ingests_own_lie_in_order_of_time_and_those_of_keys_do_not() -> None:
+    began = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    times = [began + timedelta(milliseconds=number) for number in range(100)]
+    own, keyed = ([ids.new(at) for at in times] for ids in (Ids.OWN, Ids.KEYED))
+    assert own == sorted(own)
+    assert {one.version for one in own} == {7}
+    assert {one.int >> 80 for one in own} == {round(at.timestamp() * 1000) for at in times}
+    assert keyed != sorted(keyed)
+    assert keyed != [Ids.KEYED.new(at) for at in times]

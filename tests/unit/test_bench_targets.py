@@ -1,9 +1,11 @@
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from bench import tables
+from bench.ids import Ids
 from bench.report import BEGIN, END, embed
 from bench.sweep import SETTINGS
 from bench.targets import TARGETS, Target, batch_rate, growth, storing_rate, storing_ratio, sustained_rate, taking_ratio
@@ -72,8 +74,34 @@ def test_what_counts_as_sustained_is_what_got_through_of_the_batches() -> None:
 
 def test_growth_compares_the_most_stored_with_the_fewest() -> None:
     runs = [(100_000, 20), (100_000, 22), (100_000, 40), (1_000_000, 90), (5_000_000, 24), (5_000_000, 33)]
-    data = {"stored": [{"stored": size, "cpu": {"worker": cost - 5.0, "database": 5.0}} for size, cost in runs]}
-    assert growth(data) == pytest.approx(28.5 / 22)
+    assert growth(Ids.KEYED)({"stored": stored_on_top(Ids.KEYED, runs)}) == pytest.approx(28.5 / 22)
+
+
+def test_growth_is_that_of_one_kind_of_ids() -> None:
+    keyed = stored_on_top(Ids.KEYED, [(100_000, 20), (5_000_000, 60)])
+    own = stored_on_top(Ids.OWN, [(100_000, 10), (5_000_000, 11)])
+    data = {"stored": [*keyed, *own]}
+    assert growth(Ids.KEYED)(data) == 3
+    assert growth(Ids.OWN)(data) == 1.1
+    assert [(row["ids"], row["stored"], row["both µs"]) for row in tables.growth(data)] == [
+        ("idempotency keys", 100_000, 20),
+        ("idempotency keys", 5_000_000, 60),
+        ("ids of ingest's own", 100_000, 10),
+        ("ids of ingest's own", 5_000_000, 11),
+    ]
+
+
+def stored_on_top(ids: Ids, runs: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "ids": ids.value,
+            "stored": size,
+            "per_second": 1.0,
+            "cpu": {"worker": cost - 5.0, "database": 5.0},
+            "memory": {"worker": 90.0, "database": 900.0},
+        }
+        for size, cost in runs
+    ]
 
 
 def test_the_table_of_targets_says_what_was_not_measured() -> None:
