@@ -75,8 +75,11 @@ class Publisher:
     """Publishes events in groups and answers each caller when the broker has confirmed its group.
 
     While a group awaits its confirm, arriving events join the next, which leaves after it; or before, when it is full
-    and fewer than `in_flight` are under way. There is no timer: at low load a group holds one event and leaves at once,
-    at high load groups grow by themselves.
+    or as large as the last one that left, and fewer than `in_flight` are under way. There is no timer: at low load a
+    group holds one event and leaves at once, at high load groups grow by themselves.
+
+    Callers who publish again when they are answered would otherwise end up in one group, with a few in the next, and
+    while the broker has the large one there is nothing to do. Two groups of one size keep both sides busy.
 
     A group whose confirm was lost with the connection is republished on the next one, byte for byte, as long as
     somebody waits for it; the store collapses the copy by the events' ids.
@@ -114,6 +117,8 @@ class Publisher:
         self._probe: Group | None = None
         self._waiting: deque[Group] = deque()
         self._in_flight = 0
+        self._last_events = 1
+        """Events in the group that left last, 1 at the least."""
         self._arrival = asyncio.Event()
         self._trouble = Incident("broker lost", "broker ready")
         self._was_ready = False
@@ -162,7 +167,7 @@ class Publisher:
     @property
     def _may_leave(self) -> bool:
         """Whether the first group that waits may be sent: the slot that is busy takes it if not."""
-        return not self._in_flight or len(self._waiting) > 1
+        return not self._in_flight or len(self._waiting) > 1 or len(self._waiting[0].events) >= self._last_events
 
     def _open_group(self, loop: asyncio.AbstractEventLoop) -> Group:
         group = self._new_group()
@@ -280,6 +285,7 @@ class Publisher:
         """Publish a group, and note what became of it: nothing yet, when the connection is lost first."""
         message = group.seal(self._stamper)
         self._in_flight += 1
+        self._last_events = max(1, len(group.events))
         began = time.monotonic()
         try:
             await self._confirm(channel, message)

@@ -56,7 +56,10 @@ class Settings(ProcessSettings):
     group_events: int = Field(500, gt=0, description="Events in one message, at the most.")
     group_bytes: int = Field(262144, gt=0, description="Bytes of one message, at the most.")
     groups_in_flight: int = Field(
-        2, gt=0, le=64, description="Messages that await their confirm at once; a second one only when it is full."
+        2,
+        gt=0,
+        le=64,
+        description="Messages that await their confirm at once; more than one only when they are full, or no smaller.",
     )
 
     timestamp_seconds_ahead: float = Field(

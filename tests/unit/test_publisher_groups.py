@@ -21,17 +21,65 @@ def test_events_that_arrive_while_a_message_awaits_its_confirm_leave_together_af
         broker = FakeBroker()
         async with publishing(broker) as publisher:
             scene = Scene(publisher)
-            for _ in range(5):
-                scene.arrive(1)
+            for size in (4, 1, 1, 1):
+                scene.arrive(size)
                 await settle_down()
-            assert broker.sent == [b'[{"n":0}]']
+            assert broker.sent == [b'[{"n":0},{"n":1},{"n":2},{"n":3}]']
             broker.confirm()
             await settle_down()
-            assert broker.sent[1:] == [b'[{"n":1},{"n":2},{"n":3},{"n":4}]']
+            assert broker.sent[1:] == [b'[{"n":4},{"n":5},{"n":6}]']
             broker.confirm()
             await asyncio.gather(*(caller.task for caller in scene.callers))
 
     run_timeless(main())
+
+
+def test_a_group_as_large_as_the_message_before_leaves_beside_it() -> None:
+    async def main() -> None:
+        broker = FakeBroker()
+        async with publishing(broker) as publisher:
+            scene = Scene(publisher)
+            # given a message that awaits its confirm
+            scene.arrive(2)
+            await settle_down()
+            # when the next group becomes as large, then it leaves
+            for _ in range(2):
+                assert len(broker.sent) == 1
+                scene.arrive(1)
+                await settle_down()
+            assert broker.sent == [b'[{"n":0},{"n":1}]', b'[{"n":2},{"n":3}]']
+            # and when as many are under way as may be, one that is larger waits
+            scene.arrive(3)
+            await settle_down()
+            assert len(broker.sent) == 2
+            while not all(caller.task.done() for caller in scene.callers):
+                broker.confirm()
+                await settle_down()
+            assert broker.sent[2:] == [b'[{"n":4},{"n":5},{"n":6}]']
+
+    run_timeless(main())
+
+
+def test_callers_who_come_back_one_by_one_when_they_are_answered_end_up_in_messages_of_about_one_size() -> None:
+    async def main() -> list[int]:
+        broker = FakeBroker()
+        async with publishing(broker, GroupLimits(events=100, in_flight=2)) as publisher:
+            scene = Scene(publisher)
+            coming = 64
+            for _ in range(50):
+                for _ in range(coming):
+                    scene.arrive(1)
+                    await settle_down()
+                broker.confirm()
+                await settle_down()
+                answered = [caller for caller in scene.callers if caller.task.done()]
+                coming = len(answered)
+                scene.callers = [caller for caller in scene.callers if caller not in answered]
+            return [len(json.loads(body)) for body in broker.sent]
+
+    sizes = run_timeless(main())
+    assert max(sizes[:5]) > 60  # at first nearly all wait for one that was alone
+    assert all(16 <= size <= 32 for size in sizes[30:])
 
 
 def test_a_full_group_does_not_wait_for_the_confirm_of_the_message_before() -> None:
@@ -39,24 +87,23 @@ def test_a_full_group_does_not_wait_for_the_confirm_of_the_message_before() -> N
         broker = FakeBroker()
         async with publishing(broker, GroupLimits(events=3, in_flight=2)) as publisher:
             scene = Scene(publisher)
-            # given a message that awaits its confirm, and a group that is full but not known to be
-            for _ in range(4):
-                scene.arrive(1)
+            # given a message that awaits its confirm, larger than any group becomes, and one that is all but full
+            for size in (4, 2):
+                scene.arrive(size)
                 await settle_down()
-            assert broker.sent == [b'[{"n":0}]']
-            # when one more comes, the group leaves beside the message
-            scene.arrive(1)
+            assert len(broker.sent) == 1
+            # when something comes that cannot join it, the group leaves beside the message
+            scene.arrive(2)
             await settle_down()
-            assert broker.sent[1:] == [b'[{"n":1},{"n":2},{"n":3}]']
+            assert broker.sent[1:] == [b'[{"n":4},{"n":5}]']
             # and when as many are under way as may be, the next full one waits
-            for _ in range(3):
-                scene.arrive(1)
-                await settle_down()
+            scene.arrive(3)
+            await settle_down()
             assert len(broker.sent) == 2
             while not all(caller.task.done() for caller in scene.callers):
                 broker.confirm()
                 await settle_down()
-            assert broker.sent[2:] == [b'[{"n":4},{"n":5},{"n":6}]', b'[{"n":7}]']
+            assert broker.sent[2:] == [b'[{"n":6},{"n":7}]', b'[{"n":8},{"n":9},{"n":10}]']
 
     run_timeless(main())
 
