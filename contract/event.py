@@ -23,7 +23,7 @@ from contract.fields import (
     Timestamp,
     fold_object_id,
     format_timestamp,
-    strict_adapter,
+    strict_validator,
 )
 from contract.origin import UNKNOWN, Origin
 
@@ -41,7 +41,7 @@ class EventFields(Fields):
     receivedAt: NotRequired[Timestamp]
 
 
-_EVENT_FIELDS: Final = strict_adapter(EventFields)
+_validate: Final = strict_validator(EventFields)
 
 
 class Reason(StrEnum):
@@ -143,7 +143,7 @@ class UsageEvent(msgspec.Struct, frozen=True, gc=False):
         Raises Unacceptable with INVALID, MISSING_ID or ID_MISMATCH.
         """
         try:
-            fields = _EVENT_FIELDS.validate_python(item)
+            fields = _validate(item)
         except ValidationError as exc:
             raise Unacceptable(
                 Reason.INVALID, "; ".join(f"{k} {v}" for k, v in explain(exc, EventFields).items())

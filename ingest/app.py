@@ -5,10 +5,11 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from contract import asyncapi
 from ingest import idempotency, openapi
@@ -96,13 +97,30 @@ def _shortcut(handlers: Handlers, routed: Lowest) -> Lowest:
     """
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        usual = _USUAL.fullmatch(request.raw_path) if request.method == "POST" else None
-        if usual is None or "Expect" in request.headers:
+        try:
+            project, is_batch = _usual(request.raw_path)
+        except _Unusual:
             return await routed(request)
-        record = handlers.record_batch if usual["batch"] else handlers.record_usage
-        return await handlers.answer(request, record(request, usual["project"]))
+        if request.method != hdrs.METH_POST or hdrs.EXPECT in request.headers:
+            return await routed(request)
+        record = handlers.record_batch if is_batch else handlers.record_usage
+        return await handlers.answer(request, record(request, project))
 
     return handler
+
+
+class _Unusual(Exception):
+    """A path that names no project to record for, or not as every client spells it."""
+
+
+# Most requests are for few projects. What is raised is not kept.
+@lru_cache(maxsize=1024)
+def _usual(path: str) -> tuple[str, bool]:
+    """Return the project that a path names, and whether it is for batches; raises _Unusual."""
+    parts = _USUAL.fullmatch(path)
+    if parts is None:
+        raise _Unusual
+    return parts["project"], parts["batch"] is not None
 
 
 def _expect_of(handlers: Handlers, operation: Operation) -> Callable[[web.Request], Awaitable[None]]:

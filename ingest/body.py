@@ -5,9 +5,11 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from aiohttp import StreamReader, web
+from aiohttp import StreamReader, hdrs, web
 
 _GZIP_WINDOW: Final = 31
+_IDENTITY: Final = "identity"
+_GZIP: Final = "gzip"
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
 
@@ -42,16 +44,17 @@ def check_head(request: web.BaseRequest, limits: BodyLimits) -> int:
 
     Raises UnsupportedMediaType, BodyTooLarge.
     """
-    if request.content_type not in limits.types or (request.charset or "utf-8").lower() not in {"utf-8", "utf8"}:
+    if request.headers.get(hdrs.CONTENT_TYPE) not in limits.types and not _has_type(request, limits.types):
         raise UnsupportedMediaType(f"Content-Type must be {' or '.join(limits.types)}, in UTF-8")
-    if request.headers.get("Content-Encoding", "identity").lower() not in {"identity", "gzip"}:
+    encoding = _encoding_of(request)
+    if encoding not in {_IDENTITY, _GZIP}:
         raise UnsupportedMediaType("Content-Encoding must be identity or gzip")
     length = request.content_length
-    if length is not None and length > limits.bytes:
+    if length is None:
+        return limits.bytes
+    if length > limits.bytes:
         raise _too_large(limits)
-    if length is None or _is_gzip(request):
-        return limits.bytes  # a thousandth of it may be sent
-    return length
+    return length if encoding == _IDENTITY else limits.bytes  # a thousandth of it may be sent
 
 
 async def read_body(request: web.BaseRequest, limits: BodyLimits) -> bytes:
@@ -74,11 +77,16 @@ async def read_body(request: web.BaseRequest, limits: BodyLimits) -> bytes:
 
 def decode_body(request: web.BaseRequest, body: bytes, limits: BodyLimits) -> bytes:
     """Undo the body's Content-Encoding; raises BodyTooLarge, BadEncoding."""
-    return _inflate(body, limits) if _is_gzip(request) else body
+    return _inflate(body, limits) if _encoding_of(request) == _GZIP else body
 
 
-def _is_gzip(request: web.BaseRequest) -> bool:
-    return request.headers.get("Content-Encoding", "identity").lower() == "gzip"
+def _has_type(request: web.BaseRequest, types: tuple[str, ...]) -> bool:
+    """Whether it is one of these, however it is spelled."""
+    return request.content_type in types and (request.charset or "utf-8").lower() in {"utf-8", "utf8"}
+
+
+def _encoding_of(request: web.BaseRequest) -> str:
+    return request.headers.get(hdrs.CONTENT_ENCODING, _IDENTITY).lower()
 
 
 async def _read_chunks(stream: StreamReader, limits: BodyLimits) -> bytes:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
+from multidict import istr
 from uuid_utils import uuid7
 
 from contract.connection import BrokerUnavailable
@@ -89,10 +90,12 @@ REQUEST_ID_RULE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 """Where a request keeps its id, once it has one."""
 
+_REQUEST_ID_HEADER: Final = istr("X-Request-Id")
+
 
 def request_id_of(headers: Mapping[str, str]) -> str:
     """Take the request's id from its headers, or make one."""
-    given = headers.get("X-Request-Id")
+    given = headers.get(_REQUEST_ID_HEADER)
     return given if given is not None and REQUEST_ID_RULE.fullmatch(given) else str(uuid7())
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import msgspec
@@ -94,8 +93,9 @@ class Handlers:
             event = record.accept(received.receipt, key=key)
             self._count(received, 1)
             await self.publisher.publish([event.to_wire()], request[REQUEST_ID])
-        self.vitals.accepted.inc()
-        return Success(RECORDED, f"Usage-Id: {event.id}\r\n")
+        self.vitals.accepted.count += 1
+        # The id not by str(), which takes four times as long.
+        return Success(RECORDED, f"Usage-Id: {msgspec.to_builtins(event.id)}\r\n")
 
     async def record_batch(self, request: web.BaseRequest, project: str) -> Success:
         """Many records in, the events of the good ones confirmed together, 200 with what is wrong with the others."""
@@ -106,7 +106,7 @@ class Handlers:
             events, errors = self._judge(request, received, atomic=atomic)
             del received  # while the events wait, nothing else is held: a record is larger than its event in bytes
             await self.publisher.publish(events, request[REQUEST_ID])
-        self.vitals.accepted.inc(len(events))
+        self.vitals.accepted.count += len(events)
         for error in errors.values():
             self.vitals.rejected.labels(answer_to(error).code).inc()
         return Success(encode_json(_report(len(events), errors)))
@@ -132,7 +132,7 @@ class Handlers:
         Raises InvalidRecord, Unauthorized, Forbidden.
         """
         project_id = parse_project_id(project)
-        return project_id, self.credentials.access.check_headers(request.headers, project_id, datetime.now(UTC))
+        return project_id, self.credentials.access.check_headers(request.headers, project_id, current_time())
 
     async def _receive(self, request: web.BaseRequest, project: str, operation: Operation) -> Received:
         project_id, claim = self.identify(request, project)

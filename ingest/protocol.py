@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -74,13 +75,14 @@ class JsonRequestHandler(RequestHandler):
             exc = MalformedRequest("the request line, a header or the framing of the body is not valid HTTP/1.1")
         return _response_to(exc if exc is not None else MalformedRequest(message), request)
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Put into JSON what aiohttp answers by itself: 404, 405, 417."""
+        # Not a coroutine of its own: every request would pay for it.
         if isinstance(resp, web.HTTPException):
             resp = _response_to(resp, request)
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
 
 def _response_to(exc: BaseException, request: web.BaseRequest) -> web.Response:

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from contract.event import Source, UsageEvent, event_id, parse_json
 from contract.explanation import explain
-from contract.fields import RULES, Fields, ProjectId, strict_adapter
+from contract.fields import RULES, Fields, ProjectId, strict_validator
 
-_RECORD: Final = strict_adapter(Fields)
+_validate: Final = strict_validator(Fields)
 _PROJECT_ID: Final[TypeAdapter[str]] = TypeAdapter(ProjectId)
 
 
@@ -73,7 +73,7 @@ class Record(msgspec.Struct, frozen=True):
     def of(cls, item: object) -> Self:
         """Read a record from parsed JSON; raises InvalidRecord."""
         try:
-            return cls(_RECORD.validate_python(item))
+            return cls(_validate(item))
         except ValidationError as exc:
             raise InvalidRecord(explain(exc, Fields)) from exc
 

@@ -1,10 +1,13 @@
 """The numbers of a process, in Prometheus' format."""
 
+import time
 from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -19,6 +22,21 @@ def new_registry() -> CollectorRegistry:
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
     return registry
+
+
+class Tally(Collector):
+    """A counter without labels for what every request does, in one thread: whoever counts only adds to `count`."""
+
+    def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._documentation = documentation
+        self.count = 0
+        self._created = time.time()
+        registry.register(self)
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Tell the registry."""
+        yield CounterMetricFamily(self._name, self._documentation, value=self.count, created=self._created)
 
 
 def from_zero(counter: Counter, values: Iterable[str]) -> None:
