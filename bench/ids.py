@@ -13,10 +13,10 @@ class Ids(StrEnum):
     KEYED = "idempotency keys"
     """Spread over the whole index, as hashes are."""
     OWN = "ids of ingest's own"
-    """In order of time, at the end of the index."""
+    """In order of time, to the millisecond: at the end of the index."""
 
     def new(self, at: datetime) -> UUID:
-        """Make an id as ingest does for a record that it receives at this time."""
+        """Make an id that lies in the index as that of a record received at this time does."""
         if self is Ids.KEYED:
             return uuid4()
         return uuid_utils.uuid7(nanoseconds=round(at.timestamp() * 1e6) * 1000)

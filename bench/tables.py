@@ -191,7 +191,6 @@ def _cost(runs: Sequence[Data]) -> Row:
         "database µs": database,
         "both µs": worker + database,
         "worker MB": max(one["memory"].get("worker", 0.0) for one in runs),
-        "database MB": max(one["memory"].get("database", 0.0) for one in runs),
     }
 
 

@@ -98,11 +98,12 @@ def _shortcut(handlers: Handlers, routed: Lowest) -> Lowest:
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         try:
-            project, is_batch = _usual(request.raw_path)
+            usual = _usual(request.raw_path)
         except _Unusual:
+            usual = None
+        if usual is None or request.method != hdrs.METH_POST or hdrs.EXPECT in request.headers:
             return await routed(request)
-        if request.method != hdrs.METH_POST or hdrs.EXPECT in request.headers:
-            return await routed(request)
+        project, is_batch = usual
         record = handlers.record_batch if is_batch else handlers.record_usage
         return await handlers.answer(request, record(request, project))
 

@@ -59,7 +59,7 @@ class Settings(ProcessSettings):
         2,
         gt=0,
         le=64,
-        description="Messages that await their confirm at once; more than one only when they are full, or no smaller.",
+        description="Messages that await their confirm at once. Beside another, one leaves when full or no smaller.",
     )
 
     timestamp_seconds_ahead: float = Field(

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from contract.publisher import Observer
 from contract.stamp import Stamp
 from ingest.errors import CODES
-from runtime.metrics import EVENTS, SECONDS, Tally, from_zero
+from runtime.metrics import EVENTS, SECONDS, PlainCounter, from_zero
 
 
 class Vitals(Observer):
@@ -16,7 +16,7 @@ class Vitals(Observer):
     def __init__(self, registry: CollectorRegistry, *, alive: Callable[[], None] = lambda: None) -> None:
         """Register the metrics; `alive` is called when publishing gets on, or has nothing to do."""
         self._alive = alive
-        self.accepted = Tally("usage_events_accepted", "Events that were answered with 200.", registry=registry)
+        self.accepted = PlainCounter("usage_events_accepted", "Events that were answered with 200.", registry=registry)
         self.rejected = Counter(
             "usage_records_rejected", "Records of batches that were left out, by code.", ["code"], registry=registry
         )

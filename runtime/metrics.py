@@ -24,7 +24,7 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-class Tally(Collector):
+class PlainCounter(Collector):
     """A counter without labels for what every request does, in one thread: whoever counts only adds to `count`."""
 
     def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
@@ -34,8 +34,12 @@ class Tally(Collector):
         self._created = time.time()
         registry.register(self)
 
+    def describe(self) -> Iterable[CounterMetricFamily]:
+        """Tell the registry the name, so that it refuses another of the same."""
+        yield CounterMetricFamily(self._name, self._documentation)
+
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """Tell the registry."""
+        """Tell the registry how many."""
         yield CounterMetricFamily(self._name, self._documentation, value=self.count, created=self._created)
 
 

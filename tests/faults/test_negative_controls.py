@@ -118,8 +118,9 @@ async def verdict_on(
     bug: str, faults: list[Fault], site: Site, stack: Devstack, database: AsyncDatabase[dict[str, Any]], queue: Queue
 ) -> Verdict:
     fuse = Fuse(site.directory / "fuse")
-    # A message for each client: what they send while nothing arrives leaves at once, each at its own time, so that the
-    # first is waited for in vain, and others are cancelled. Were there fewer, they might all have arrived before.
+    # A message for each client: what they send while nothing arrives leaves then, all but the last perhaps, each at its
+    # own time, so that the first is waited for in vain, and others are cancelled. Were there fewer, they might all have
+    # arrived before.
     several = {"groups_in_flight": str(CROWD.singles + CROWD.batches), "group_events": "1"}
     launched = replace(site, launcher=fuse.launcher(bug), ingest_settings=several)
     async with deployed(stack, launched, workers=1) as deployment:

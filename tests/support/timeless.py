@@ -1,26 +1,34 @@
 """An event loop on which no time is spent waiting."""
 
 import asyncio
+import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+class TimelessSelector(selectors.DefaultSelector):
+    """Whoever waits on it for something to happen is at once as late as that may take."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None:  # for as long as it takes
+            return super().select()
+        self.now += timeout
+        return super().select(0)
+
+
 class TimelessLoop(asyncio.SelectorEventLoop):
     """Never sleeps: when nothing is left to do, it is at once as late as the next timer wants it to be."""
 
     def __init__(self) -> None:
-        self._now = 0.0
-        super().__init__()
+        self._selector_of_time = TimelessSelector()
+        super().__init__(self._selector_of_time)
 
     def time(self) -> float:
-        return self._now
-
-    def _run_once(self) -> None:
-        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now = max(self._now, self._scheduled[0].when())  # type: ignore[attr-defined]
-        super()._run_once()  # type: ignore[misc]
+        return self._selector_of_time.now
 
     @property
     def is_busy(self) -> bool:

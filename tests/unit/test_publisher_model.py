@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from aiormq.exceptions import AMQPConnectionError, ChannelInvalidStateError
@@ -143,22 +143,23 @@ class Life(RuleBasedStateMachine):
         self.unsettled = 0
         """How many steps are yet to be taken before the publisher gets its turn."""
         self.is_sound = True
-        self.start()
 
     def start(self) -> None:
         """A new publisher, which is a new process, at a broker that remembers nothing."""
         self.broker = FakeBroker(confirms_marks=False)
         self.installed = self.resources.enter_context(ExitStack())
         self.installed.enter_context(self.broker.installed())
-        self.publisher = Publisher("amqp://fake/", name="test", deadline=DEADLINE, limits=LIMITS)
+        self.publisher = Publisher("amqp://fake/", name="test", deadline=DEADLINE, limits=self.limits)
         self.running = self.loop.create_task(self.publisher.run())
         self.callers: list[Caller] = []
         self.waiting: list[Caller] = []
         self.hung_up: set[Caller] = set()
         self.model = Model()
 
-    @initialize(is_proven=st.booleans())
-    def connect(self, is_proven: bool) -> None:  # noqa: FBT001
+    @initialize(in_flight=st.sampled_from([1, 2, 4]), is_proven=st.booleans())
+    def connect(self, in_flight: int, is_proven: bool) -> None:  # noqa: FBT001
+        self.limits = replace(LIMITS, in_flight=in_flight)
+        self.start()
         if is_proven:
             self.loop.run_until_complete(asyncio.sleep(0.01))
             self.broker.confirm()
@@ -276,7 +277,7 @@ class Life(RuleBasedStateMachine):
     def check(self) -> None:
         assert not self.unhandled
         self.model.look(self.broker.published, self.callers, self.waiting)
-        assert len(self.broker.unanswered) <= LIMITS.in_flight
+        assert len(self.broker.unanswered) <= self.limits.in_flight
         for caller in [one for one in self.waiting if one.task.done()]:
             self.waiting.remove(caller)
             self.check_answer(caller)
@@ -319,7 +320,7 @@ class Life(RuleBasedStateMachine):
         elif Fate.CONFIRMED in fates and Fate.LOST not in fates:
             idle = [caller for caller in self.waiting if self.fates(caller)[-1:] != [Fate.OPEN]]
             assert not idle or self.broker.unanswered
-            if len(self.broker.unanswered) < LIMITS.in_flight:
+            if len(self.broker.unanswered) < self.limits.in_flight:
                 assert len(idle) <= 1 or fit_together(idle)
                 last = json.loads(self.broker.published[-1].body)
                 assert sum(len(caller.events) for caller in idle) < max(1, len(last))
@@ -344,14 +345,14 @@ class Life(RuleBasedStateMachine):
         self.broker.trouble = None
         await self.obey(10)
         assert self.publisher.ready
-        for expected in range(1, LIMITS.in_flight + 1):
+        for expected in range(1, self.limits.in_flight + 1):
             self.arrive(LIMITS.events)
             await settle_down()
             assert len(self.broker.unanswered) == expected
         self.arrive(1)
         await settle_down()
-        last = self.callers[-LIMITS.in_flight - 1 :]
-        assert len(self.broker.unanswered) == LIMITS.in_flight
+        last = self.callers[-self.limits.in_flight - 1 :]
+        assert len(self.broker.unanswered) == self.limits.in_flight
         await self.obey(3 * SILENCE)
         self.check()
         assert not self.waiting
