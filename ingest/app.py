@@ -19,6 +19,7 @@ from ingest.docs_page import add_docs
 from ingest.documents import serve
 from ingest.handlers import Handler, Handlers, HasAccess, Operation, Publisher
 from ingest.limits import RateLimit, RateLimits, RatePolicy
+from ingest.listener import BACKLOG
 from ingest.openapi import BATCH_PATH, USAGE_PATH
 from ingest.protocol import JsonSite
 from ingest.record import Window
@@ -178,7 +179,7 @@ def _bind(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server(
-            (settings.host, settings.port), family=family, backlog=1024, reuse_port=settings.reuse_port
+            (settings.host, settings.port), family=family, backlog=BACKLOG, reuse_port=settings.reuse_port
         )
     except OSError as exc:
         raise Misconfigured(

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from ingest.errors import REQUEST_ID, HeadTimeout, MalformedRequest, error_body, error_response, request_id_of
+from ingest.listener import Listener
 
 
 class JsonRequestHandler(RequestHandler):
@@ -93,12 +94,13 @@ def _response_to(exc: BaseException, request: web.BaseRequest) -> web.Response:
 class JsonSite(web.BaseSite):
     """A listening socket whose connections are JsonRequestHandlers."""
 
-    __slots__ = ("_handler_arguments", "_sock")
+    __slots__ = ("_handler_arguments", "_listener", "_sock")
 
     def __init__(self, runner: web.BaseRunner, sock: socket.socket, **handler_arguments: Any) -> None:
-        super().__init__(runner, backlog=1024)
+        super().__init__(runner)
         self._sock = sock
         self._handler_arguments = handler_arguments
+        self._listener: Listener | None = None
 
     @property
     def name(self) -> str:
@@ -111,4 +113,11 @@ class JsonSite(web.BaseSite):
         await super().start()
         loop = asyncio.get_running_loop()
         connection = partial(JsonRequestHandler, self._runner.server, loop=loop, **self._handler_arguments)
-        self._server = await loop.create_server(connection, sock=self._sock, backlog=self._backlog)
+        self._listener = Listener(self._sock, connection)
+        self._listener.start()
+
+    async def stop(self) -> None:
+        """Accept no more; connections stay."""
+        if self._listener is not None:
+            await self._listener.close()
+        await super().stop()
