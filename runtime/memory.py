@@ -3,9 +3,13 @@
 import gc
 from typing import Final
 
-YOUNG: Final = 5000
-"""Objects made since the last collection that start the next. The default, 700, is passed every few requests, and
-hardly anything that they leave behind is for the collector to find."""
+YOUNG: Final = 50_000
+"""Objects more than at the last collection that start the next: what some 1,000 requests hold, or a batch. The
+default, 700, is passed whenever a few more are under way, and nothing that they leave behind is for the collector to
+find: it is gone with the last reference."""
+
+OLDER: Final = (5, 20)
+"""Collections of the young before one of the middle generation; of the middle one before one of the old."""
 
 
 def settle_in() -> None:
@@ -15,4 +19,4 @@ def settle_in() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG, 20, 20)
+    gc.set_threshold(YOUNG, *OLDER)
