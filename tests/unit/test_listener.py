@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import pytest
 import uvloop
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from ingest.listener import BACKLOG, Listener
+from ingest.protocol import JsonSite
 from tests.support.waiting import eventually
 
 TURNS = 20
@@ -81,6 +83,29 @@ def test_all_who_wait_are_let_in_within_a_few_turns(run: Run) -> None:
 
     with knocking(many) as (listening, _):
         run(main())
+
+
+def test_so_does_the_site_of_ingest(run: Run) -> None:
+    many = 15 * TURNS
+
+    async def main() -> None:
+        runner = web.ServerRunner(web.Server(no_request), shutdown_timeout=0)
+        await runner.setup()
+        site = JsonSite(runner, listening, head_seconds=1)
+        try:
+            await site.start()
+            await turns()
+            assert runner.server is not None
+            assert len(runner.server.connections) == many
+        finally:
+            await runner.cleanup()
+
+    with knocking(many) as (listening, _):
+        run(main())
+
+
+async def no_request(_: web.BaseRequest) -> web.StreamResponse:
+    raise AssertionError
 
 
 def test_closing_lets_nobody_in_and_leaves_those_who_are(run: Run) -> None:
