@@ -148,7 +148,7 @@ def current_time() -> datetime:
     return _moment(time.time_ns() // 1_000_000)
 
 
-# At a high rate many events share a millisecond: these two remember what they made for the one before.
+# At a high rate many events share a millisecond: these two keep what they have made of the last.
 @lru_cache(maxsize=1)
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -64,7 +64,7 @@ def test_the_handler_takes_the_arguments_that_we_pass(name: str) -> None:
 
 
 def test_a_site_has_the_attributes_that_ours_sets() -> None:
-    assert "_runner" in set(web.BaseSite.__slots__)
+    assert "_runner" in web.BaseSite.__slots__
     assert issubclass(JsonSite, web.BaseSite)
 
 

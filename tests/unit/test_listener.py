@@ -21,6 +21,9 @@ from tests.support.waiting import eventually
 TURNS = 20
 """Of the loop."""
 
+MANY = 15 * TURNS
+"""Clients."""
+
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
@@ -44,10 +47,8 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 def knocking(count: int) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
     """A socket that listens, and clients that are connected to it as far as the kernel is concerned."""
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listening, ExitStack() as clients:
-        yield (
-            listening,
-            [clients.enter_context(socket.create_connection(listening.getsockname())) for _ in range(count)],
-        )
+        address = listening.getsockname()
+        yield listening, [clients.enter_context(socket.create_connection(address)) for _ in range(count)]
 
 
 @asynccontextmanager
@@ -73,21 +74,17 @@ async def turns() -> None:
 
 
 def test_all_who_wait_are_let_in_within_a_few_turns(run: Run) -> None:
-    many = 15 * TURNS
-
     async def main() -> None:
         async with welcoming(listening) as (listener, present):
             listener.start()
             await turns()
-            assert len(present) == many
+            assert len(present) == MANY
 
-    with knocking(many) as (listening, _):
+    with knocking(MANY) as (listening, _):
         run(main())
 
 
 def test_so_does_the_site_of_ingest(run: Run) -> None:
-    many = 15 * TURNS
-
     async def main() -> None:
         runner = web.ServerRunner(web.Server(no_request), shutdown_timeout=0)
         await runner.setup()
@@ -96,11 +93,11 @@ def test_so_does_the_site_of_ingest(run: Run) -> None:
             await site.start()
             await turns()
             assert runner.server is not None
-            assert len(runner.server.connections) == many
+            assert len(runner.server.connections) == MANY
         finally:
             await runner.cleanup()
 
-    with knocking(many) as (listening, _):
+    with knocking(MANY) as (listening, _):
         run(main())
 
 
