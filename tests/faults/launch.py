@@ -1,8 +1,8 @@
 """Starts a process of ours with some of its parts wrapped: to die at a step that is named, or with a bug put in.
 
 `python -m tests.faults.launch FUSE BUG MODULE`: FUSE is a file. When it names a step, as `insert:before`, the
-process removes the file and kills itself there; for `survive insert:before` it only removes it. BUG is the name of a
-function of `tests.faults.bugs`.
+process removes the file and kills itself there; for `insert:before 4711` it kills that process instead. BUG is the
+name of a function of `tests.faults.bugs`.
 """
 
 import runpy

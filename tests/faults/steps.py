@@ -29,33 +29,32 @@ WORKER_STEPS = ("deliver", "decode", "lookup", "insert", "totals", "ledger", "co
 INGEST_POINTS = [f"{step}:{side}" for step in INGEST_STEPS for side in ("before", "after")]
 WORKER_POINTS = [f"{step}:{side}" for step in WORKER_STEPS for side in ("before", "after")]
 MARK = b"[]"
-SURVIVE = "survive "
 
 
 class Fuse:
-    """Where to die, as long as the file is there."""
+    """Where to kill oneself, or another process that is named after the place, as long as the file is there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def names(self, point: str) -> bool:
-        """Whether this is the place to die."""
-        return self._read() == point
+        """Whether this is the place to kill."""
+        return self._read()[0] == point
 
     def reach(self, point: str) -> None:
-        """Die here, if this is the place, and no other process is quicker."""
-        named = self._read()
-        if named.removeprefix(SURVIVE) == point:
+        """Kill here, if this is the place, and no other process is quicker."""
+        named, victim = self._read()
+        if named == point:
             with contextlib.suppress(FileNotFoundError):
                 self._path.unlink()
-                if named == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(int(victim or os.getpid()), signal.SIGKILL)
 
-    def _read(self) -> str:
+    def _read(self) -> tuple[str, str]:
         try:
-            return self._path.read_text()
+            point, _, victim = self._path.read_text().partition(" ")
         except FileNotFoundError:
-            return ""
+            return "", ""
+        return point, victim
 
 
 def replace(owner: object, name: str, part: object) -> None:

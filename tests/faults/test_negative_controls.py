@@ -63,14 +63,14 @@ Fault = Callable[[Trial], Awaitable[None]]
 
 
 async def database_killed(trial: Trial) -> None:
-    """Each time at the moment of an acknowledgement: a server writes down within 50 ms what nobody waits for."""
+    """Each time by the worker itself as soon as it has acknowledged: the later, the more has been written down."""
     service = trial.deployment.stack.database
     for _ in range(2):
         await trial.stores()
-        server = service.server if isinstance(service, LocalService) else None
-        await trial.fuse.passes("ack:after")
-        if server is not None:  # found beforehand: looking for it takes time
-            server.kill()
+        # What nobody waits for is written down this often (ms), at the most; set until the server ends.
+        await trial.scene.database.client.admin.command("setParameter", 1, journalCommitInterval=500)
+        if isinstance(service, LocalService):
+            await trial.fuse.strike("ack:after", service.server.pid)
             await asyncio.to_thread(service.stop)  # what is left of it
         else:
             await asyncio.to_thread(service.kill)

@@ -82,20 +82,19 @@ async def test_what_happens_can_be_read_from_the_numbers_of_both(
     assert told["usage_waiting_bytes"] == 0
     assert told["process_resident_memory_bytes"] > 0
 
-    # and the worker of what it stored and parked
-    async def parked() -> bool:
+    # and the worker, once it is done with all of them, of what it stored and parked
+    async def done() -> dict[str, float] | None:
         samples = await Monitor(http, pair.worker).samples()
-        return samples.get("usage_dead_letters_total{UNDECODABLE}") == 1 and samples["usage_events_stored_total"] == 4
+        stored, parked = samples["usage_events_stored_total"], samples["usage_dead_letters_total{UNDECODABLE}"]
+        return samples if (stored, parked, samples["usage_messages_unsettled"]) == (4, 1, 0) else None
 
-    await eventually(parked)
-    told = await Monitor(http, pair.worker).samples()
+    told = await eventually(done)
     assert told["usage_events_duplicate_total"] == 1
     assert told["usage_dead_letters_total{MISSING_ID}"] == 1
     assert told["usage_lag_seconds_count"] >= 4
     assert told["usage_lag_seconds_sum"] < 60
     assert told["usage_sessions_total"] == 1
     assert told["usage_prefetch"] >= 20
-    assert told["usage_messages_unsettled"] == 0
     assert (told["usage_broker_ready"], told["usage_database_ready"], told["usage_breaker_open"]) == (1, 1, 0)
 
 

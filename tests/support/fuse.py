@@ -1,4 +1,4 @@
-"""Having a process kill itself at a step of its work that is named."""
+"""Having a process kill, itself or another, at a step of its work that is named."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ class Fuse:
         """What starts a process that looks at it."""
         return "tests.faults.launch", str(self.path), bug
 
-    async def passes(self, point: str) -> None:
-        """Return at the moment that one comes by there, which it survives."""
-        self.path.write_text(f"survive {point}")
-        await eventually(lambda: not self.path.exists(), what=f"{point} to be reached", every=0.001)
+    async def strike(self, point: str, victim: int) -> None:
+        """Return when one that came by there has killed the process of this id, at once."""
+        self.path.write_text(f"{point} {victim}")
+        await eventually(lambda: not self.path.exists(), what=f"{point} to be reached", every=0.005)
 
     async def burn(self, point: str, deployment: Deployment) -> None:
         """Return when one has killed itself there and been started again."""
