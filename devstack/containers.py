@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from docker.errors import DockerException  # type: ignore[import-untyped]
@@ -38,7 +39,7 @@ class Ready(WaitStrategy):
             time.sleep(0.1)
 
 
-class ContainerService:
+class ContainerService(ABC):
     """A container that keeps its port on the host, which Docker would choose anew at each start."""
 
     def __init__(self, container: DockerContainer, port: int) -> None:
@@ -47,9 +48,9 @@ class ContainerService:
         self._inner_port = port
         self._started = False
 
+    @abstractmethod
     def ready(self) -> bool:
         """Whether it serves clients now."""
-        raise NotImplementedError
 
     @property
     def address(self) -> tuple[str, int]:
