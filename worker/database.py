@@ -24,6 +24,7 @@ from pymongo.write_concern import WriteConcern
 from worker.database_errors import (
     DatabaseMisconfigured,
     TotalsConflict,
+    TransactionTooLarge,
     WriteConflict,
     counted_from,
     of_our_own,
@@ -97,6 +98,8 @@ class Transaction:
                 for part in in_parts(updates):
                     # Not by bulk_write, which makes objects of its own of each: half of the cost.
                     raise_write_errors(await self._command({"update": TOTALS, "updates": part, "ordered": True}))
+        except TransactionTooLarge:
+            raise
         except WriteConflict as exc:
             raise TotalsConflict(str(exc)) from exc
 

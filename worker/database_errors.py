@@ -11,6 +11,9 @@ from worker.documents import DocumentRefused
 
 _DUPLICATE_KEY: Final = 11000
 _WRITE_CONFLICT: Final = 112
+_TOO_LARGE_FOR_CACHE: Final = 388
+_CACHE_FULL: Final = "Cache full"
+"""What a write conflict says that is none."""
 _REFUSED_DOCUMENT: Final = frozenset({2, 15, 53, 121})
 """BadValue, Overflow, InvalidIdField, DocumentValidationFailure: the document will never do. All else may pass."""
 _REFUSED_US: Final = frozenset({8000, 13, 18, 85, 86})
@@ -35,6 +38,10 @@ class WriteConflict(Exception):
     """Another transaction holds, or has just written, a document of this one: repeat it, lookup included."""
 
 
+class TransactionTooLarge(WriteConflict):
+    """The server's cache has no room for it, now or ever."""
+
+
 class KnownId(WriteConflict):
     """What should be inserted is there already: repeat the transaction, and look up first."""
 
@@ -51,6 +58,8 @@ def translated() -> Iterator[None]:
     except BulkWriteError as exc:
         raise _of_write_errors(exc.details) from exc
     except OperationFailure as exc:
+        if _is_too_large(exc.code, str(exc)):
+            raise TransactionTooLarge(_short(exc)) from exc
         if exc.code == _WRITE_CONFLICT:
             raise WriteConflict(str(exc)) from exc
         raise DatabaseUnavailable(_short(exc)) from exc
@@ -90,11 +99,17 @@ def _of_write_errors(details: Mapping[str, Any]) -> Exception:
     code, message = errors[0].get("code"), str(errors[0].get("errmsg"))
     if code == _DUPLICATE_KEY:
         return KnownId(f"error {code}")
+    if _is_too_large(code, message):
+        return TransactionTooLarge(f"error {code}")
     if code == _WRITE_CONFLICT:
         return WriteConflict(f"error {code}")
     if code in _REFUSED_DOCUMENT:
         return DocumentRefused(errors[0]["index"], message)
     return DatabaseUnavailable(f"error {code}")
+
+
+def _is_too_large(code: int | None, message: str) -> bool:
+    return code == _TOO_LARGE_FOR_CACHE or (code == _WRITE_CONFLICT and _CACHE_FULL in message)
 
 
 def _short(exc: PyMongoError) -> str:

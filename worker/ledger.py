@@ -73,11 +73,18 @@ class Entry:
     """Of the body; None where several messages share the entry. A row of this id with another is somebody else's."""
     requests: object = None
     """The header that tells by which requests its events came."""
+    part_of: tuple["Entry", int] | None = None
+    """What it was cut from, and the position there of its first item."""
 
     @property
     def size(self) -> int:
         """Events, with the rejected ones."""
         return len(self.events) + len(self.rejected)
+
+    @property
+    def weight(self) -> int:
+        """What a transaction has to write for it, in events: a mark has its row."""
+        return max(1, self.size)
 
     @property
     def is_empty(self) -> bool:
@@ -86,10 +93,20 @@ class Entry:
 
     def letter_keys(self) -> Iterator[UUID]:
         """The keys of the dead letters that its items might become, one for each in order: the rejected ones first."""
-        return (self.id.letter_key(position) for position in range(self.size))
+        return (self.letter_key(position) for position in range(self.size))
+
+    def letter_key(self, position: int) -> UUID:
+        """The key of the dead letter that its item at `position` becomes: the same however it is cut."""
+        if self.part_of is None:
+            return self.id.letter_key(position)
+        whole, first = self.part_of
+        return whole.letter_key(first + position)
 
     def origin_of(self, position: int) -> Origin:
         """Where its item at `position` came from, rejected ones first."""
+        if self.part_of is not None:
+            whole, first = self.part_of
+            return whole.origin_of(first + position)
         # Which of a message's items were rejected is not known any more, but that all were, or none.
         is_in_order = not (self.events and self.rejected)
         request = request_at(self.requests, position) if is_in_order else None
@@ -147,22 +164,45 @@ def unpack(packed: bytes) -> Iterator[UUID]:
     return (UUID(bytes=packed[start : start + 16]) for start in range(0, len(packed), 16))
 
 
-def split(entries: Sequence[Entry], most: int) -> Iterator[list[Entry]]:
-    """Give what fits into one transaction at a time: all together, but for unstamped messages that are too large.
+def split(entries: Sequence[Entry], most: int) -> Iterator[Sequence[Entry]]:
+    """Give, in order, what may be written in one transaction: so many events at the most.
 
-    These are entered in parts, each under an identity of its own: what is stored before a redelivery is a duplicate
-    after it.
+    A message with an identity of its own is never split, however large. Others are entered in parts, each under an
+    identity of its own: what is stored before a redelivery is a duplicate after it.
     """
-    together = [entry for entry in entries if entry.size <= most or entry.id.kind != "batch"]
+    if entries and weigh(entries) <= most:  # as nearly always
+        yield entries
+        return
+    together: list[Entry] = []
+    weight = 0
+    for entry in entries:
+        for part in _parts(entry, most) if entry.size > most and _may_be_split(entry) else [entry]:
+            if together and weight + part.weight > most:
+                yield together
+                together, weight = [], 0
+            together.append(part)
+            weight += part.weight
     if together:
         yield together
-    for entry in entries:
-        if entry.size > most and entry.id.kind == "batch":
-            yield from _parts(entry, most)
 
 
-def _parts(entry: Entry, most: int) -> Iterator[list[Entry]]:
+def weigh(entries: Iterable[Entry]) -> int:
+    """What a transaction has to write for all of them, in events."""
+    return sum(entry.weight for entry in entries)
+
+
+def is_divisible(entries: Sequence[Entry]) -> bool:
+    """Whether `split` could make several transactions of them."""
+    return len(entries) > 1 or any(entry.size > 1 and _may_be_split(entry) for entry in entries)
+
+
+def _may_be_split(entry: Entry) -> bool:
+    return entry.id.kind == "batch"
+
+
+def _parts(entry: Entry, most: int) -> Iterator[Entry]:
     for start in range(0, len(entry.events), most):
-        yield [Entry(EntryId.new(), events=entry.events[start : start + most])]
+        some = entry.events[start : start + most]
+        yield Entry(EntryId.new(), events=some, part_of=(entry, len(entry.rejected) + start))
     for start in range(0, len(entry.rejected), most):
-        yield [Entry(EntryId.new(), rejected=entry.rejected[start : start + most])]
+        yield Entry(EntryId.new(), rejected=entry.rejected[start : start + most], part_of=(entry, start))

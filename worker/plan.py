@@ -84,7 +84,7 @@ class _Letter:
 
 def _letter(task: _Task, position: int, rejected: Rejected, event: UsageEvent | None = None) -> _Letter:
     entry = task.entry
-    return _Letter(task, entry.id.letter_key(position), replace(rejected, origin=entry.origin_of(position)), event)
+    return _Letter(task, entry.letter_key(position), replace(rejected, origin=entry.origin_of(position)), event)
 
 
 class Work:

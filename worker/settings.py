@@ -30,6 +30,11 @@ class Settings(ProcessSettings):
     )
     admin_port: Port = Field(9102, description="The admin port, for `/healthz`, `/readyz` and `/metrics`.")
 
-    batch_events: int = Field(10_000, gt=0, le=100_000, description="Events written in one transaction, at the most.")
+    batch_events: int = Field(
+        10_000,
+        gt=0,
+        le=100_000,
+        description="Events written in one transaction, at the most; fewer where MongoDB's cache has no room for them.",
+    )
     batch_bytes: int = Field(8 * 1024 * 1024, gt=0, description="Bytes of messages in one batch, at the most.")
     batch_seconds: float = Field(0.02, ge=0, le=60, description="Seconds a batch waits for more.")

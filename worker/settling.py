@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final
@@ -17,18 +18,24 @@ from contract.event import Rejected
 from contract.incident import Incident
 from worker.batching import Batch, Message
 from worker.encoding import NO_DRAFTS, Drafts
-from worker.ledger import STAMPED_EVENTS, Entry, split
+from worker.ledger import STAMPED_EVENTS, Entry, split, weigh
 from worker.parking import DeadLetters
 from worker.parking_log import ParkingLog
 from worker.plan import Outcome
 from worker.policies import BatchPolicy
-from worker.store import Park, Store
+from worker.store import NotAtOnce, Park, Store
 from worker.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
 PARK_PATIENCE: Final = 3.0
 """Seconds for which a batch, or a stop, waits for dead letters to be confirmed."""
+
+
+SMALL_TRANSACTION: Final = 1_000
+"""Events: to no fewer is limited what comes after a batch for which the server had no room."""
+SMALL_SECONDS: Final = 600.0
+"""After which it is tried whether it has room for more again."""
 
 
 class ParkingBlocked(Exception):
@@ -60,7 +67,9 @@ class Settler:
         self._channel = channel
         self._dead_letters = dead_letters
         self._store = store
-        self._most = max(2 * policy.events, STAMPED_EVENTS)
+        self._limit = self._most = max(2 * policy.events, STAMPED_EVENTS)
+        """How many events one transaction may have, and may have for now."""
+        self._small_until = 0.0
         self._abandoned = abandoned
         self._vitals = vitals
         self.acknowledged = 0
@@ -77,11 +86,11 @@ class Settler:
 
         Raises BrokerUnavailable, DatabaseUnavailable.
         """
-        began = time.monotonic()
+        began, park = time.monotonic(), _once(self._park_soon)
         try:
-            outcome = await self._store_all(batch.entries, self._park_soon, batch.drafts)
+            outcome = await self._store_all(batch.entries, park, batch.drafts)
         except ParkingBlocked:
-            outcome = await self._store_apart(batch)
+            outcome = await self._store_apart(batch, park)
         else:
             if self._aside:
                 await self._acknowledge(batch.apart())
@@ -112,22 +121,39 @@ class Settler:
             self._parking.result()
 
     async def _store_all(self, entries: Sequence[Entry], park: Park, drafts: Drafts = NO_DRAFTS) -> Outcome:
-        """Store in one transaction, or in several, when a message is larger than a transaction should be."""
+        """Store in one transaction, or in several, when there is more than one should hold."""
+        if time.monotonic() > self._small_until:
+            self._most = self._limit
         total = Outcome()
-        for together in split(entries, self._most):
-            total += await self._store.write(together, park, abandoned=self._abandoned, drafts=drafts)
-            self._vitals.lag(together)
+        waiting = deque(split(entries, self._most))
+        while waiting:
+            together = waiting.popleft()
+            try:
+                total += await self._store.write(together, park, abandoned=self._abandoned, drafts=drafts)
+            except NotAtOnce as exc:
+                half = weigh(together) // 2
+                if exc.is_for_size:
+                    self._make_smaller(half, exc)
+                waiting.extendleft(reversed([*split(together, half)]))
+            else:
+                self._vitals.lag(together)
         return total
 
-    async def _store_apart(self, batch: Batch) -> Outcome:
+    def _make_smaller(self, events: int, reason: NotAtOnce) -> None:
+        most = max(SMALL_TRANSACTION, events)
+        if most < self._most:
+            self._most, self._small_until = most, time.monotonic() + SMALL_SECONDS
+            log.warning("transactions made smaller", events=most, error=str(reason))
+
+    async def _store_apart(self, batch: Batch, park: Park) -> Outcome:
         """Store what has nothing to be parked, and set the rest aside."""
         messages = batch.apart()
         while True:
             try:
-                outcome = await self._store_all(_entries(messages), self._park_soon)
+                outcome = await self._store_all(_entries(messages), park)
             except ParkingBlocked as exc:
                 blocked = [one for one in messages if not exc.keys.isdisjoint(one.entry.letter_keys())]
-                # One that is stored in parts is not known by its keys.
+                # One whose entry had to be given another identity is not known by its keys.
                 self._set_aside(blocked or messages)
                 messages = [one for one in messages if one not in blocked] if blocked else []
             else:
@@ -143,7 +169,7 @@ class Settler:
 
     async def _settle_aside(self) -> None:
         while messages := self._aside[:]:
-            await self._store_all(_entries(messages), self._park_late)
+            await self._store_all(_entries(messages), _once(self._park_late))
             await self._acknowledge(messages)
             del self._aside[: len(messages)]
             self._vitals.set_aside.set(len(self._aside))
@@ -200,6 +226,18 @@ class Settler:
 def _named(batch: Batch) -> dict[str, object]:
     """The messages that have a name; thousands of them are spelled only for somebody to read."""
     return {"stamps": [str(name) for name in batch.single]} if log.is_enabled_for(logging.DEBUG) else {}
+
+
+def _once(park: Park) -> Park:
+    """Park nothing again under a key that is confirmed: what is stored in parts may come by more than once."""
+    confirmed: set[UUID] = set()
+
+    async def park_once(letters: Mapping[UUID, Rejected]) -> None:
+        if new := {key: rejected for key, rejected in letters.items() if key not in confirmed}:
+            await park(new)
+            confirmed.update(new)
+
+    return park_once
 
 
 def _entries(messages: Sequence[Message]) -> list[Entry]:

@@ -14,10 +14,10 @@ from contract.backoff import Backoff
 from contract.event import Rejected
 from contract.incident import Incident
 from worker.database import Database, Transaction
-from worker.database_errors import DatabaseUnavailable, KnownId, TotalsConflict, WriteConflict
+from worker.database_errors import DatabaseUnavailable, KnownId, TotalsConflict, TransactionTooLarge, WriteConflict
 from worker.documents import DocumentRefused, from_document
 from worker.encoding import NO_DRAFTS, Drafts
-from worker.ledger import Entry, EntryId
+from worker.ledger import Entry, EntryId, is_divisible
 from worker.plan import Outcome, Work
 from worker.totals import draw_slot, to_additions, totals_of
 from worker.vitals import Vitals
@@ -28,6 +28,9 @@ CONFLICT_BACKOFF: Final = Backoff(first=0.01, cap=0.25)
 OUTAGE_BACKOFF: Final = Backoff(first=0.05, cap=2.0)
 ORPHAN_PATIENCE: Final = 1.0
 """Seconds of write conflicts after which the other side is taken for dead: live workers commit in less."""
+CONFLICT_PATIENCE: Final = 3.0
+"""Seconds of nothing but write conflicts after which a batch is no longer tried at once: a server does not always name
+its full cache as the reason, and if it is another, smaller transactions meet it less often."""
 
 WARY_BATCHES: Final = 4
 """Batches that are looked up before they are written, after one that was not all new, after a failure and at the start:
@@ -38,6 +41,15 @@ TRIAL_DOCUMENTS: Final = 64
 
 Park = Callable[[Mapping[UUID, Rejected]], Awaitable[None]]
 """Puts these among the dead letters, each under its key; returns when that is confirmed."""
+
+
+class NotAtOnce(Exception):
+    """The server does not take it in one transaction, which is no orphan's fault: several smaller ones may do."""
+
+    def __init__(self, reason: WriteConflict) -> None:
+        super().__init__(str(reason))
+        self.is_for_size = isinstance(reason, TransactionTooLarge)
+        """Whether it says that it has no room for so much."""
 
 
 class _NotNew(Exception):
@@ -51,7 +63,10 @@ class _Trouble:
     blind: bool
     """Whether the next attempt takes everything for new, without a look."""
     failures: int = 0
-    conflict_since: float | None = None
+    conflicts_since: float | None = None
+    """When those began between which nothing else happened."""
+    patient_since: float | None = None
+    """From when on orphans are given time to end by themselves."""
     orphans_ended: bool = False
 
 
@@ -75,6 +90,7 @@ class Store:
         self._away_since: float | None = None
         self._away = Incident("database lost", "database back")
         self._unending = Incident("orphaned transactions could not be ended", "orphaned transactions can be ended")
+        self._no_room = Incident("no room in the database's cache", "room in the database's cache")
         self._wary = WARY_BATCHES
         """How many of the next batches are to be looked up."""
 
@@ -112,7 +128,8 @@ class Store:
         before is a duplicate; one whose id is stored with other content is parked as CONFLICT, one that MongoDB will
         never take as REFUSED; all that is parked, what came in as rejected too, is confirmed before the commit.
 
-        Raises DatabaseUnavailable only when an attempt has failed and the batch is `abandoned`.
+        Raises NotAtOnce for what can be divided, and should be, and DatabaseUnavailable only when an attempt has failed
+        and the batch is `abandoned`.
         """
         work, trouble = Work(entries, drafts), _Trouble(blind=self._takes_for_new(entries))
         while True:
@@ -127,15 +144,21 @@ class Store:
                 # Outside of the transaction, which must not wait for the broker.
                 await park(work.to_park)
                 work.note_parked()
+                trouble.conflicts_since = None
             except _NotNew:
                 self._note_failure("known")
             except WriteConflict as exc:
-                self._note_failure("conflict")
+                self._note_failure("size" if isinstance(exc, TransactionTooLarge) else "conflict")
                 if trouble.orphans_ended and abandoned():
                     raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
+                if self._is_hopeless(trouble, exc):
+                    if is_divisible(entries):
+                        raise NotAtOnce(exc) from exc
+                    self._note_no_room(entries, exc)
                 await asyncio.sleep(await self._after_conflict(trouble, exc))
             except DatabaseUnavailable as exc:
                 self._note_failure("outage")
+                trouble.conflicts_since = None
                 delay = self._after_outage(trouble, exc)
                 if abandoned():
                     raise
@@ -220,6 +243,7 @@ class Store:
     def _back(self) -> None:
         self._away_since = None
         self._away.end()
+        self._no_room.end()
 
     def _note_failure(self, cause: str) -> None:
         self._wary = WARY_BATCHES
@@ -231,13 +255,26 @@ class Store:
             self._slot = draw_slot()
         trouble.failures += 1
         now = self._clock()
-        if trouble.conflict_since is None:
-            trouble.conflict_since = now
-        elif now - trouble.conflict_since > ORPHAN_PATIENCE:
+        if trouble.conflicts_since is None:
+            trouble.conflicts_since = now
+        if trouble.patient_since is None:
+            trouble.patient_since = now
+        elif now - trouble.patient_since > ORPHAN_PATIENCE:
             await self._end_orphans()
-            trouble.conflict_since = now
+            trouble.patient_since = now
             trouble.orphans_ended = True
-        return CONFLICT_BACKOFF.delay(trouble.failures)
+        backoff = OUTAGE_BACKOFF if isinstance(exc, TransactionTooLarge) else CONFLICT_BACKOFF
+        return backoff.delay(trouble.failures)
+
+    def _is_hopeless(self, trouble: _Trouble, exc: WriteConflict) -> bool:
+        """Whether neither orphans are the reason nor live workers, who commit soon."""
+        if not trouble.orphans_ended or trouble.conflicts_since is None:
+            return False
+        return isinstance(exc, TransactionTooLarge) or self._clock() - trouble.conflicts_since > CONFLICT_PATIENCE
+
+    def _note_no_room(self, entries: Sequence[Entry], exc: WriteConflict) -> None:
+        if isinstance(exc, TransactionTooLarge):
+            self._no_room.note(entry=str(entries[0].id), events=entries[0].size, error=str(exc))
 
     async def _end_orphans(self) -> None:
         try:

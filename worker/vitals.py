@@ -49,7 +49,7 @@ class Vitals:
         self.attempts_failed = Counter(
             "usage_attempts_failed", "Transactions that have to be repeated, by cause.", ["cause"], registry=registry
         )
-        from_zero(self.attempts_failed, ["conflict", "known", "outage"])
+        from_zero(self.attempts_failed, ["conflict", "known", "outage", "size"])
         self.orphans_killed = Counter(
             "usage_orphaned_transactions_killed", "Transactions of dead workers that were ended.", registry=registry
         )

@@ -26,7 +26,7 @@ from worker.database import APP_NAME, Database, Transaction
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
 from worker.ledger import Entry, EntryId
 from worker.plan import Outcome
-from worker.store import WARY_BATCHES, Park, Store
+from worker.store import CONFLICT_PATIENCE, WARY_BATCHES, NotAtOnce, Park, Store
 
 Documents = AsyncDatabase[dict[str, Any]]
 
@@ -240,10 +240,10 @@ async def test_a_batch_of_nothing_but_refused_events_is_parked_in_bearable_time(
 ) -> None:
     await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
     began = time.monotonic()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         outcome = await write(store, [event(n, metric="forbidden") for n in range(200)], parked.park, abandoned=never)
     assert outcome == Outcome(parked=200)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 async def test_what_cannot_be_encoded_is_parked_and_its_neighbours_are_stored(
@@ -337,6 +337,23 @@ async def test_a_commit_that_is_not_durable_is_not_taken_for_one(
     assert await write(store, [event(1)], parked.park, abandoned=never) == Outcome(duplicates=1)
 
 
+async def test_a_batch_that_meets_nothing_but_conflicts_is_to_be_tried_in_parts_unless_it_has_none(
+    stack: Devstack, database: Documents, parked: Parked
+) -> None:
+    conflict = {"failCommands": ["insert"], "errorCode": WRITE_CONFLICT, "errorLabels": ["TransientTransactionError"]}
+    async with storing(stack.database.uri, database.name) as store:
+        async with failing(database, 1_000_000, **conflict):
+            with pytest.raises(NotAtOnce) as caught:
+                await write(store, events(2), parked.park, abandoned=never)
+            assert not caught.value.is_for_size
+            trying = asyncio.create_task(write(store, events(1), parked.park, abandoned=never))
+            await asyncio.wait([trying], timeout=2 * CONFLICT_PATIENCE)
+            assert not trying.done()
+            with pytest.raises(DatabaseUnavailable):
+                await write(store, events(1), parked.park, abandoned=always)
+        assert await trying == Outcome(stored=1)
+
+
 async def test_a_conflict_is_parked_once_however_often_the_batch_is_redone(
     store: Store, database: Documents, parked: Parked
 ) -> None:
@@ -398,7 +415,7 @@ async def test_what_a_killed_worker_left_open_delays_its_successor_by_seconds_on
     async with hanging_transaction(stack.database.uri, database.name, 5, APP_NAME):
         began = time.monotonic()
         outcome = await write(store, events(10), parked.park, abandoned=never)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # the server itself waits for a minute
     assert outcome == Outcome(stored=10)
     assert await ids(database) == list(range(1, 11))
 
@@ -458,13 +475,13 @@ Fault = Callable[[Devstack], AbstractAsyncContextManager[None]]
 async def test_a_batch_waits_for_the_database_to_come_back(
     stack: Devstack, database: Documents, parked: Parked, fault: Fault
 ) -> None:
-    async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
+    async with storing(stack.database.uri, database.name, timeout_seconds=2) as store:
         await write(store, [event(1)], parked.park, abandoned=never)
         async with fault(stack):
             writing = asyncio.create_task(write(store, events(10), parked.park, abandoned=never))
             await eventually(lambda: not store.available)
             assert not writing.done()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             outcome = await writing
         assert store.available
     assert outcome.stored + outcome.duplicates == 10
@@ -475,16 +492,16 @@ async def test_a_batch_waits_for_the_database_to_come_back(
 async def test_an_abandoned_batch_is_given_up_after_a_failed_attempt(
     stack: Devstack, database: Documents, parked: Parked, fault: Fault
 ) -> None:
-    async with storing(stack.database.uri, database.name, timeout_seconds=1) as store:
+    async with storing(stack.database.uri, database.name, timeout_seconds=2) as store:
         await write(store, [event(1)], parked.park, abandoned=never)
         async with fault(stack):
             began = time.monotonic()
             with pytest.raises(DatabaseUnavailable):
                 await write(store, events(10), parked.park, abandoned=always)
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 15
             assert not store.available
         # and the store can be used when the database is back
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             outcome = await write(store, events(10), parked.park, abandoned=never)
         assert outcome.stored + outcome.duplicates == 10
     assert await ids(database) == list(range(1, 11))
@@ -498,7 +515,7 @@ async def test_an_abandoned_batch_is_stored_all_the_same_when_nothing_fails(
 
 
 async def test_a_database_that_is_away_does_not_answer_a_ping(stack: Devstack, database: Documents) -> None:
-    ours = Database(stack.database.uri, database.name, timeout_seconds=0.5)
+    ours = Database(stack.database.uri, database.name, timeout_seconds=2)
     try:
         await ours.ping()
         async with frozen(stack):
@@ -518,7 +535,7 @@ async def test_a_database_that_hangs_holds_up_no_stop(stack: Devstack, database:
         await asyncio.sleep(0.1)
         assert time.monotonic() - began < 1  # nothing else waits for it
         await end
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15  # the driver by itself waits for half a minute
 
 
 # The first contact.
@@ -574,8 +591,8 @@ async def test_many_workers_can_prepare_at_once(stack: Devstack, database: Docum
     assert len(await database.events.index_information()) == 2
 
 
-async def prepare(uri: str) -> None:
-    ours = Database(uri, "test", timeout_seconds=1)
+async def prepare(uri: str, *, timeout_seconds: float = 10) -> None:
+    ours = Database(uri, "test", timeout_seconds=timeout_seconds)
     try:
         await ours.prepare()
     finally:
@@ -602,7 +619,7 @@ async def test_credentials_that_the_server_refuses_are_said_without_the_password
 
 async def test_a_server_that_is_not_there_is_unavailable_not_misconfigured() -> None:
     with pytest.raises(DatabaseUnavailable):
-        await prepare("mongodb://127.0.0.1:9/?replicaSet=rs0")
+        await prepare("mongodb://127.0.0.1:9/?replicaSet=rs0", timeout_seconds=1)
 
 
 class StandaloneDatabase(LocalDatabase):
