@@ -19,6 +19,8 @@ from tests.contract.live import Ingest, Tap, running_ingest, without_errors
 from tests.support.pair import Pair, Site, consuming, running_pair
 from tests.support.queue import Queue
 
+NARROW = str(70_000 + 2 * BESIDE_BODY)
+
 
 @pytest.fixture(scope="module")
 async def fresh_broker(stack: Devstack) -> str:
@@ -79,16 +81,23 @@ async def running(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 async def running_impatient(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingest]:
-    limits = {"body_timeout": "1", "head_timeout": "1", "max_waiting_bytes": str(70_000 + 2 * BESIDE_BODY)}
+    limits = {"body_timeout": "1", "head_timeout": "1", "max_waiting_bytes": NARROW}
     async with running_ingest(fresh_broker, tmp_path_factory, "impatient", limits) as ingest:
         yield ingest
 
 
 @pytest.fixture(scope="module")
+async def running_narrow(fresh_broker: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ingest]:
+    limits = {"body_timeout": "60", "max_waiting_bytes": NARROW}
+    async with running_ingest(fresh_broker, tmp_path_factory, "narrow", limits) as ingest:
+        yield ingest
+
+
+@pytest.fixture(scope="module")
 async def lonely(tmp_path_factory: pytest.TempPathFactory, unused_port: int) -> AsyncIterator[Ingest]:
-    """An ingest process that has never seen its broker."""
+    """An ingest process that has never seen its broker, though it may wait a minute for it."""
     url = f"amqp://guest:guest@127.0.0.1:{unused_port}/"
-    async with running_ingest(url, tmp_path_factory, "lonely", connected=False) as ingest:
+    async with running_ingest(url, tmp_path_factory, "lonely", {"deadline": "60"}, connected=False) as ingest:
         yield ingest
 
 
@@ -112,6 +121,13 @@ async def impatient(running_impatient: Ingest) -> AsyncIterator[Ingest]:
     """Ingest that waits a second for a head or a body, and holds 70,000 bytes."""
     async with without_errors(running_impatient.process):
         yield running_impatient
+
+
+@pytest.fixture
+async def narrow(running_narrow: Ingest) -> AsyncIterator[Ingest]:
+    """Ingest that holds 70,000 bytes, too, but waits a minute for a body."""
+    async with without_errors(running_narrow.process):
+        yield running_narrow
 
 
 @pytest.fixture(scope="module")

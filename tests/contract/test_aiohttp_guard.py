@@ -147,4 +147,4 @@ async def _served(
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    await eventually(condition, seconds=20)
+    await eventually(condition)

@@ -532,9 +532,10 @@ async def test_broken_chunks_are_refused_at_the_latest_when_time_is_up(impatient
     assert_refused(at_once, 400, "VALIDATION_ERROR", None)
     async with raw(impatient.port) as connection:
         await connection.write(beginning)
-        await wait_until_shed(impatient)
+        answering = asyncio.create_task(connection.answer())
+        await wait_until_shed(impatient, unless=answering)
         await connection.write(broken)
-        later = await connection.answer()
+        later = await answering
         assert later.status in {400, 408}
         assert_refused(later, later.status, later.json["code"])
 
@@ -790,13 +791,16 @@ async def test_a_record_is_published_as_the_rules_have_it(
 
 # Time and load.
 
+LESS_THAN_USUAL = 9.5
+"""Seconds for a head or a body, if nothing else is set, are ten and more."""
+
 
 async def test_a_body_that_does_not_arrive_is_timed_out(impatient: Ingest) -> None:
     started = time.monotonic()
     answer = await impatient.send(head(JSON, "Content-Length: 100") + b"{")
     assert_refused(answer, 408, "REQUEST_TIMEOUT")
     assert answer.headers["connection"] == "close"
-    assert 0.9 < time.monotonic() - started < 5
+    assert 0.9 < time.monotonic() - started < LESS_THAN_USUAL
 
 
 async def test_a_body_that_trickles_is_timed_out(impatient: Ingest) -> None:
@@ -823,7 +827,7 @@ async def test_a_head_that_trickles_is_timed_out(impatient: Ingest, start: bytes
         answer = await connection.answer()
         assert_refused(answer, 408, "REQUEST_TIMEOUT", None)
         assert answer.headers["connection"] == "close"
-        assert 0.9 < time.monotonic() - started < 5
+        assert 0.9 < time.monotonic() - started < LESS_THAN_USUAL
         trickling.cancel()
 
 
@@ -847,49 +851,56 @@ async def test_a_connection_that_rests_between_records_is_left_open(impatient: I
         assert_recorded(await connection.answer())
 
 
-async def test_a_head_in_pieces_that_is_in_time_is_answered(impatient: Ingest) -> None:
+async def test_a_head_in_pieces_that_is_in_time_is_answered(ingest: Ingest) -> None:
     request = post(RECORD)
-    async with raw(impatient.port) as connection:
+    async with raw(ingest.port) as connection:
         await connection.write(*(request[start : start + 10] for start in range(0, len(request), 10)))
         assert_recorded(await connection.answer())
 
 
-async def test_too_many_waiting_bytes_are_shed_at_once_and_given_back(impatient: Ingest) -> None:
+async def test_too_many_waiting_bytes_are_shed_at_once_and_given_back(narrow: Ingest) -> None:
     # given a request under way that holds 60,000 of 70,000 bytes
-    async with raw(impatient.port) as slow:
+    async with raw(narrow.port) as slow:
         await slow.write(head(JSON, "Content-Length: 60000") + b"{")
         # when others come
-        await wait_until_shed(impatient)
+        await wait_until_shed(narrow)
         started = time.monotonic()
-        shed = await impatient.send(post(b" " * 20_000))
-        undeclared = await impatient.send(head(JSON, "Transfer-Encoding: chunked"))
-        small = await impatient.send(post(RECORD))
-        # then what fits is served, and what does not is told to come back, both without waiting
-        assert time.monotonic() - started < 0.9
+        shed = await narrow.send(post(b" " * 20_000))
+        undeclared = await narrow.send(head(JSON, "Transfer-Encoding: chunked"))
+        small = await narrow.send(post(RECORD))
+        # then what fits is served, and what does not is told to come back, both without waiting for the first
+        assert time.monotonic() - started < 30
         for answer in (shed, undeclared):
             assert_refused(answer, 503, "UNAVAILABLE")
             assert int(answer.headers["retry-after"]) >= 1
         assert_recorded(small)
-        assert_refused(await slow.answer(), 408, "REQUEST_TIMEOUT")
+        await slow.write(b" " * 59_999)
+        assert_refused(await slow.answer(), 400, "INVALID_JSON")
     # and then there is room again
+    assert_refused(await narrow.send(post(b" " * 20_000)), 400, "INVALID_JSON")
+
+
+async def test_a_body_that_is_timed_out_gives_its_bytes_back(impatient: Ingest) -> None:
+    assert_refused(await impatient.send(head(JSON, "Content-Length: 60000") + b"{"), 408, "REQUEST_TIMEOUT")
     assert_refused(await impatient.send(post(b" " * 20_000)), 400, "INVALID_JSON")
 
 
-async def wait_until_shed(ingest: Ingest) -> None:
-    """Wait until a slow request, sent on another connection, is under way."""
+async def wait_until_shed(ingest: Ingest, *, unless: asyncio.Task[Answer] | None = None) -> None:
+    """Wait until a slow request, sent on another connection, is under way; `unless` it is answered already."""
     async with asyncio.timeout(30):
         while (await ingest.send(post(b" " * 20_000))).status != 503:
-            pass
+            if unless is not None and unless.done():
+                return
 
 
-async def test_a_client_that_hangs_up_gives_its_bytes_back(impatient: Ingest) -> None:
+async def test_a_client_that_hangs_up_gives_its_bytes_back(narrow: Ingest) -> None:
     for _ in range(5):
-        async with raw(impatient.port) as connection:
+        async with raw(narrow.port) as connection:
             await connection.write(head(JSON, "Content-Length: 60000") + b"{")
-            await wait_until_shed(impatient)
-    async with asyncio.timeout(0.9):  # less than the bodies would have had to arrive
-        while (await impatient.send(post(b" " * 60_000))).status == 503:
-            pass
+            await wait_until_shed(narrow)
+        async with asyncio.timeout(30):  # less than the body would have had to arrive
+            while (await narrow.send(post(b" " * 60_000))).status == 503:
+                pass
 
 
 async def test_a_hundred_clients_at_once_are_all_answered(ingest: Ingest, session: ClientSession) -> None:
@@ -937,7 +948,7 @@ async def test_without_a_broker_a_record_is_refused_at_once_and_may_come_again(l
     answer = await lonely.send(post(RECORD))
     assert_refused(answer, 503, "UNAVAILABLE")
     assert int(answer.headers["retry-after"]) >= 1
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30  # less than it would wait for a broker's confirm
 
 
 async def test_without_a_broker_a_wrong_record_is_still_told_what_is_wrong(lonely: Ingest) -> None:

@@ -89,7 +89,7 @@ def test_each_guarantee_is_proven_by_tests_that_exist() -> None:
 
 async def test_the_curl_line_answers_what_readme_says(pair: Pair, database: Database) -> None:
     command = shlex.split(code("sh", "curl").replace("\\\n", " ").replace("http://127.0.0.1:8080", pair.url))
-    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: ASYNC221
+    completed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=90)  # noqa: ASYNC221
     head, body = completed.stdout.split("\n\n", 1)
     shown, shown_body = code("http", "HTTP").rstrip("\n").split("\n\n", 1)
     assert body == shown_body
@@ -112,12 +112,12 @@ async def test_the_record_that_readme_shows_is_stored(pair: Pair, database: Data
 async def test_a_producer_example_is_stored(containing: str, key: str, pair: Pair, database: Database) -> None:
     environment = {**os.environ, "AMQP_URL": pair.site.amqp_url, "PYTHONPATH": str(ROOT)}
     example = [sys.executable, "-c", code("python", containing)]
-    subprocess.run(example, env=environment, check=True, timeout=30)  # noqa: ASYNC221
+    subprocess.run(example, env=environment, check=True, timeout=90)  # noqa: ASYNC221
     expected = {"_id": event_id("proj_nCBo0AB7UWpj", key), "source": "queue"}
     await eventually(lambda: database.events.find_one(expected))
 
 
 async def test_the_sdk_example_prints_what_the_sdk_returns(pair: Pair) -> None:
     example = code("python", "mudbase").replace("http://127.0.0.1:8080", pair.url)
-    completed = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=30)  # noqa: ASYNC221
+    completed = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True, timeout=90)  # noqa: ASYNC221
     assert completed.stdout == "Usage recorded successfully\n"

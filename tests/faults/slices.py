@@ -49,6 +49,7 @@ class Killing:
 
     async def kill_worker(self) -> None:
         """Both at once, each as soon as it has come to work."""
+        await self._works()  # before the first messages there is nothing to hit
         async with asyncio.TaskGroup() as tasks:
             for worker in self.deployment.workers:
                 tasks.create_task(self._kill_again_and_again(worker))

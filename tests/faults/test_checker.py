@@ -127,5 +127,5 @@ async def test_a_deployment_that_stores_nothing_any_more_and_has_complained_is_f
     await scene.queue.send([b"[]"])
     (pair.site.directory / "other.log").write_text('{"event": "bug", "level": "error"}\n')
     assert not await is_drained(scene.broker)
-    verdict = await check(Books(), scene, Scenario(drain_seconds=0.1, fresh_seconds=1, audit=False))
+    verdict = await check(Books(), scene, Scenario(drain_seconds=0.1, audit=False))
     assert verdict.kinds == {Kind.DRAIN, Kind.LIVENESS, Kind.LOST, Kind.LOG}

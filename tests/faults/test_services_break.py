@@ -16,6 +16,10 @@ from tests.support.waiting import eventually
 
 Database = AsyncDatabase[dict[str, Any]]
 
+IN_TIME = 8.0
+"""Seconds: what cannot be confirmed is answered after four, by a machine under load somewhat later. Whoever is never
+answered hangs up after ten."""
+
 
 async def test_a_killed_broker_costs_503s_but_no_event(pair: Pair, stack: Devstack, scene: Scene) -> None:
     # given load
@@ -29,7 +33,7 @@ async def test_a_killed_broker_costs_503s_but_no_event(pair: Pair, stack: Devsta
         before = len(books.confirmed)
         await eventually(lambda: len(books.confirmed) > before + 500, seconds=30)
     (await check(books, scene)).assert_balanced()
-    assert books.slowest < 5
+    assert books.slowest < IN_TIME
 
 
 async def test_a_frozen_database_delays_what_is_answered_but_loses_nothing(
@@ -81,7 +85,7 @@ async def test_a_broker_that_does_not_confirm_is_answered_for_with_503_in_time(
                 await _mend(stack, fault)
         before = len(books.confirmed)
         await eventually(lambda: len(books.confirmed) > before + 500, seconds=30)
-    assert books.slowest < 5
+    assert books.slowest < IN_TIME
     if fault != "queue deleted":  # an operator's own deed: what was in the queue is gone with it
         (await check(books, scene)).assert_balanced()
 

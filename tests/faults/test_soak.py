@@ -45,12 +45,12 @@ def test_the_table_adds_up_the_slices_of_each_kind() -> None:
 
 
 async def test_a_slice_of_worker_kills_loses_nothing_and_is_remembered(stack: Devstack, tmp_path: Path) -> None:
-    options = ["--state", str(tmp_path), "--only", "worker", "--kills", "3", "--slices", "1", "--seed", "7"]
+    options = ["--state", str(tmp_path), "--only", "worker", "--kills", "6", "--slices", "1", "--seed", "7"]
     # when a first slice is run
     assert await soak(stack, parse(options))
     # then the next run finds it, and nothing else
     (done,) = State(tmp_path).slices
-    assert (done.kind, done.seed, done.kills, done.lost, done.doubled) == ("worker", 7, 3, 0, 0)
+    assert (done.kind, done.seed, done.kills, done.lost, done.doubled) == ("worker", 7, 6, 0, 0)
     assert done.events > 0
     assert [path.name for path in tmp_path.iterdir()] == ["slices.jsonl"]
 

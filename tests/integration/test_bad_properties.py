@@ -16,6 +16,7 @@ from contract.connection import connect
 from contract.event import event_id
 from contract.properties import unreadable
 from devstack import Devstack
+from tests.support.letters import settled_depth
 from tests.support.pair import EXAMPLE, Site, consuming
 from tests.support.poison import NOT_UTF8, POISON, RawProperties, RawText, counted, header, headers, time
 from tests.support.processes import Process
@@ -83,6 +84,7 @@ async def test_whatever_its_properties_a_message_is_parked_and_the_one_behind_it
         await wait_for_all_stored(database, {event_id(PROJECT, f"good: {name}") for name in POISON})
         assert await database.events.count_documents({}) == len(POISON)
         # and each of the others is parked as it was sent, with what is wrong with it
+        await settled_depth(queue, len(POISON))
         letters = {letter.body: letter for letter in await queue.dead_letters()}
         assert letters.keys() == {event(f"bad: {name}") for name in POISON}
         for name, (_, detail) in POISON.items():
@@ -102,6 +104,7 @@ async def test_what_lies_before_the_worker_starts_does_not_keep_it_from_starting
     # when a worker comes
     async with undisturbed(site):
         await wait_for_all_stored(database, {event_id(PROJECT, "good")})
+        await settled_depth(queue, len(POISON))
     # then what cannot be read of its properties is the reason, and its body is as it was
     letters = await queue.dead_letters()
     assert [(letter.reason, letter.body) for letter in letters] == [("BAD_PROPERTIES", b"\xff not JSON")] * len(POISON)

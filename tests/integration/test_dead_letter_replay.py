@@ -107,8 +107,8 @@ async def test_what_conflicts_still_does_so_again_as_another_letter(
     [second] = (await tool("list", "--json")).items
     assert second["reason"] == first["reason"] == "CONFLICT"
     assert second["key"] != first["key"]
-    row = await database.ledger.find_one({"_id": {"replay": UUID(first["key"])}})
-    assert row is not None
+    replayed = {"_id": {"replay": UUID(first["key"])}}
+    row = await eventually(lambda: database.ledger.find_one(replayed), what="the commit, which comes after the parking")
     assert (row["events"], row["rejected"], list(unpack(row["parked"]))) == (1, 1, [UUID(second["key"])])
     assert worker.running
 
@@ -127,7 +127,11 @@ async def test_replaying_all_ends_though_what_is_still_invalid_comes_back(
     items = (await tool("list", "--json")).items
     assert {item["reason"] for item in items} == {"INVALID"}
     assert len({item["key"] for item in items} - before) == 700
-    assert await database.ledger.count_documents({"_id.replay": {"$exists": True}, "rejected": 1}) == 700
+
+    async def entered() -> bool:
+        return await database.ledger.count_documents({"_id.replay": {"$exists": True}, "rejected": 1}) == 700
+
+    await eventually(entered, what="the commit, which comes after the parking")
     assert worker.running
 
 
@@ -138,7 +142,9 @@ async def test_whole_messages_that_the_broker_dead_lettered_are_stored_once(
     at_limit = Stamp(PUBLISHER, 1, 2)
     unrouted = Stamp(PUBLISHER, 2, 2, floor=1, confirmed=2, void=((1, 1),))
     await post.wear_out(packed(1, 2), at_limit.to_headers(), exchange=topology.EXCHANGE)
+    await settled_depth(queue, 1)
     await post.wear_out(packed(3, 4), exchange=topology.DIRECT_EXCHANGE)
+    await settled_depth(queue, 2)
     await post.strand(packed(5, 6), unrouted)
     await post.strand(packed(7, 8))
     items = (await tool("list", "--json")).items

@@ -151,8 +151,8 @@ def logged(site: Site, name: str, word: str) -> int:
 async def test_supervisord_starts_both_restarts_what_crashes_and_stops_in_order(site: Site, queue: Queue) -> None:
     del queue
     async with under_supervisord(site) as supervisord:
-        await eventually(lambda: logged(site, "usage-ingest", "broker ready"), seconds=20)
-        await eventually(lambda: logged(site, "usage-worker", "consuming"), seconds=20)
+        await eventually(lambda: logged(site, "usage-ingest", "broker ready"))
+        await eventually(lambda: logged(site, "usage-worker", "consuming"))
         # when each crashes, many times in a row
         for name, log, ready in ((INGEST, "usage-ingest", "broker ready"), (WORKER, "usage-worker", "consuming")):
             for times in (1, 2, 3):
@@ -160,7 +160,7 @@ async def test_supervisord_starts_both_restarts_what_crashes_and_stops_in_order(
                 assert pid
                 os.kill(pid, signal.SIGKILL)
                 # then it is back
-                await eventually(lambda: logged(site, log, ready) > times, seconds=20)  # noqa: B023 - awaited at once
+                await eventually(lambda: logged(site, log, ready) > times)  # noqa: B023 - awaited at once
             assert await supervisord.state(name) == "RUNNING"
         # and a stop is a clean one
         assert await supervisord.stop() == 0
@@ -177,7 +177,7 @@ async def test_supervisord_does_not_restart_on_settings_that_cannot_work(
         async def exited() -> bool:
             return await supervisord.state(WORKER) == "EXITED"
 
-        await eventually(exited, seconds=20, every=0.2)
-        await eventually(lambda: logged(site, "usage-ingest", "broker ready"), seconds=20)
+        await eventually(exited, every=0.2)
+        await eventually(lambda: logged(site, "usage-ingest", "broker ready"))
         # then it was started once, and said what to change
         assert logged(site, "usage-worker", "WORKER_MONGODB_URI is wrong") == 1

@@ -83,13 +83,13 @@ async def depth(url: str) -> int | None:
         return queue.declaration_result.message_count
 
 
-def client_of(database: Database) -> MongoClient[dict[str, Any]]:
-    return MongoClient(database.uri, w="majority", timeoutMS=1_000)
+def client_of(database: Database, seconds: float = SOON) -> MongoClient[dict[str, Any]]:
+    return MongoClient(database.uri, w="majority", timeoutMS=int(seconds * 1000))
 
 
-def insert(database: Database) -> int:
-    """Store one more document; how many there are."""
-    with client_of(database) as client:
+def insert(database: Database, seconds: float = SOON) -> int:
+    """Store one more document, in so many seconds at the most; how many there are."""
+    with client_of(database, seconds) as client:
         client.own.documents.insert_one({})
         return client.own.documents.count_documents({})
 
@@ -117,7 +117,7 @@ def test_acknowledged_documents_outlive_the_database(database: Database, end: st
 
     getattr(database, end)()
     with pytest.raises(PyMongoError):
-        insert(database)
+        insert(database, seconds=1)
     database.start()
 
     assert database.uri == uri
@@ -139,7 +139,7 @@ def test_a_frozen_database_answers_when_it_thaws(database: Database) -> None:
     insert(database)
     database.freeze()
     with pytest.raises(PyMongoError):
-        insert(database)
+        insert(database, seconds=1)
     database.thaw()
     insert(database)
 
@@ -277,6 +277,9 @@ def test_everything_ends_with_a_caller_that_ends_while_it_starts_them(
         family = psutil.Process(caller.pid).children(recursive=True)
         caller.send_signal(number)
         assert psutil.wait_procs(family, timeout=SOON)[1] == []
+    # and so does what was started between the look and the signal
+    late = [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, directory)]
+    assert psutil.wait_procs(late, timeout=SOON)[1] == []
     assert not directory.exists()
     assert [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, directory)] == []
 

@@ -43,6 +43,7 @@ async def test_an_event_is_followed_from_the_queue_to_its_document_and_its_contr
 
     pair.worker = await pair.site.worker("second").start()
     await eventually(lambda: database.events.find_one({"_id": ORDER_42}))
+    await pair.worker.logged('"event": "prefetch"')  # until then it may be between two subscriptions
     stored = json.loads((await tool(str(ORDER_42), "--json", "--ledger")).stdout)
     assert stored["state"] == "stored"
     assert {name: stored["event"][name] for name in ("_id", "quantity", "properties", "source")} == {

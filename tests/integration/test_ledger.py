@@ -127,7 +127,7 @@ async def test_workers_that_store_the_same_customers_usage_do_not_fight(
                 await each.write([Entry(EntryId.new(), batch)], parked.park, abandoned=never)
 
         await asyncio.gather(*(work(each, n * 100_000) for n, each in enumerate(stores)))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert len({each._slot for each in stores}) == 3
     assert (await totals(database))["p", "a@example.com", "calls", NOON] == (Decimal(3000), 3000)
     await assert_books_balance(database)
@@ -289,7 +289,7 @@ async def test_many_documents_that_the_server_refuses_are_parked_in_bearable_tim
 ) -> None:
     await database.command("collMod", "events", validator={"metric": {"$ne": "forbidden"}})
     batch = [event(n, metric="forbidden" if n % 2 else "calls") for n in range(1, 4001)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         outcome = await store.write([stamped(1, batch)], parked.park, abandoned=never)
     assert outcome == Outcome(stored=2000, parked=2000)
     assert parked.reasons == [Reason.REFUSED] * 2000
@@ -340,7 +340,7 @@ async def test_a_producer_that_stops_tells_what_became_of_its_last_messages(
     began = time.monotonic()
     async with UsageProducer(pair.site.amqp_url) as usage:
         await asyncio.gather(*(usage.record("p", "a@example.com", "calls", n) for n in range(20)))
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
     async def told() -> bool:
         return await database.ledger.count_documents({"confirmed": 20}) > 0

@@ -85,8 +85,9 @@ async def test_what_happens_can_be_read_from_the_numbers_of_both(
     # and the worker, once it is done with all of them, of what it stored and parked
     async def done() -> dict[str, float] | None:
         samples = await Monitor(http, pair.worker).samples()
-        stored, parked = samples["usage_events_stored_total"], samples["usage_dead_letters_total{UNDECODABLE}"]
-        return samples if (stored, parked, samples["usage_messages_unsettled"]) == (4, 1, 0) else None
+        stored, unsettled = samples["usage_events_stored_total"], samples["usage_messages_unsettled"]
+        parked = [samples[f"usage_dead_letters_total{{{reason}}}"] for reason in ("UNDECODABLE", "MISSING_ID")]
+        return samples if (stored, parked, unsettled) == (4, [1, 1], 0) else None
 
     told = await eventually(done)
     assert told["usage_events_duplicate_total"] == 1

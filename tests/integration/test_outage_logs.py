@@ -30,7 +30,7 @@ async def pair(site: Site, proxy: Proxy, to_database: Proxy) -> AsyncIterator[Pa
     """Both processes behind ways that can be broken."""
     site.amqp_url = str(URL(site.amqp_url).with_port(proxy.port))
     site.mongodb_uri = f"mongodb://127.0.0.1:{to_database.port}/?directConnection=true"
-    site.worker_settings["mongodb_timeout"] = "0.5"
+    site.worker_settings["mongodb_timeout"] = "2"
     site.ingest_settings["log_level"] = "DEBUG"
     async with running_pair(site) as pair:
         yield pair

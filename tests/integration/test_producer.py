@@ -110,29 +110,29 @@ import asyncio, sys
 from contract.producer import UsageProducer
 
 async def main():
-    async with UsageProducer(sys.argv[1], patience=0.5) as usage:
+    async with UsageProducer(sys.argv[1], patience=float(sys.argv[2])) as usage:
         await usage.record("p", "a@example.com", "api_calls", 1)
 
 asyncio.run(main())
 """
 
 
-async def run_program(url: str) -> subprocess.CompletedProcess[str]:
+async def run_program(url: str, *, patience: float) -> subprocess.CompletedProcess[str]:
     """A program that records once, and has set up neither structlog nor logging."""
-    command = [sys.executable, "-c", PROGRAM, url]
+    command = [sys.executable, "-c", PROGRAM, url, str(patience)]
     return await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run, command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
 
 
 async def test_a_producer_writes_nothing_in_a_program_that_sets_up_no_logs(site: Site, queue: Queue) -> None:
-    ended = await run_program(site.amqp_url)
+    ended = await run_program(site.amqp_url, patience=30)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
     assert len(await queue.events()) == 1
 
 
 async def test_such_a_program_is_warned_on_stderr_once_of_a_broker_that_is_away() -> None:
-    ended = await run_program("amqp://me:hunter2-geheim@127.0.0.1:9/")
+    ended = await run_program("amqp://me:hunter2-geheim@127.0.0.1:9/", patience=1)
     assert "BrokerUnavailable" in ended.stderr
     assert ended.stdout == ""
     assert ended.stderr.count("broker lost") == 1

@@ -24,8 +24,11 @@ from tests.support.waiting import eventually
 PROBE = b"[]"
 """What a publisher sends on each new connection before it takes anything from callers."""
 
-AT_ONCE = 0.05
-"""Seconds."""
+AT_ONCE = 1.0
+"""Seconds: less than any deadline, more than a busy machine lets us wait."""
+
+LATE = 2.5
+"""Seconds by which an answer that is due may come later on a busy machine."""
 
 NOT_TAKEN = 200
 """The number of the events that are refused at once."""
@@ -246,7 +249,7 @@ async def test_whoever_comes_to_a_full_queue_is_answered_in_time(stack: Devstack
         answered = await asyncio.gather(*(seconds_of(publisher.publish([event(n)])) for n in range(1000)))
     confirmed = {number for number, (_, answer) in enumerate(answered) if answer is None}
     assert len(confirmed) < 1000
-    assert max(seconds for seconds, _ in answered) < 1.5
+    assert max(seconds for seconds, _ in answered) < 1.0 + LATE
     assert all(isinstance(answer, None | Refused | NotConfirmed) for _, answer in answered)
     assert confirmed <= {number for group in numbers(await bodies(stack.broker.url)) for number in group}
 
@@ -257,7 +260,7 @@ async def test_a_queue_whose_limit_was_taken_away_is_published_to_again(stack: D
         async with limited_queue(stack):
             await eventually(refused_by(publisher))
         # RabbitMQ 3.10 goes on refusing on a channel that it has once told so
-        await eventually(works_again(publisher), seconds=20)
+        await eventually(works_again(publisher))
 
 
 async def test_a_queue_that_was_full_before_the_first_connection_makes_it_unready_not_misconfigured(
@@ -362,7 +365,7 @@ async def test_killed_connections_cost_nobody_a_confirm(stack: Devstack, queue: 
         stop.set()
         await asyncio.gather(*load)
     # then everybody was answered in time, and the queue holds what was confirmed, and nothing that is not ours
-    assert slowest < 4.5
+    assert slowest < 4.0 + LATE
     found = numbers(await bodies(stack.broker.url))
     assert confirmed <= {number for group in found for number in group}
 
@@ -377,7 +380,9 @@ def depth_is(queue: Queue, count: int) -> Callable[[], Awaitable[bool]]:
 async def test_a_lost_confirm_is_asked_for_again_with_the_same_bytes(
     stack: Devstack, queue: Queue, proxy: Proxy
 ) -> None:
-    async with publishing(through(proxy, stack), limits=GroupLimits(in_flight=1)) as publisher:
+    # with so much time for a confirm that only the cut ends the connection
+    limits = GroupLimits(in_flight=1)
+    async with publishing(through(proxy, stack), limits=limits, deadline=20, confirm_timeout=20) as publisher:
         # given two groups, the first of them stored, and no confirm coming through
         proxy.drop_replies()
         first = asyncio.create_task(publisher.publish([event(1), event(2)]))
@@ -394,7 +399,7 @@ async def test_a_lost_confirm_is_asked_for_again_with_the_same_bytes(
 
 
 async def test_what_nobody_waits_for_is_not_sent_again(stack: Devstack, queue: Queue, proxy: Proxy) -> None:
-    async with publishing(through(proxy, stack)) as publisher:
+    async with publishing(through(proxy, stack), deadline=20, confirm_timeout=20) as publisher:
         proxy.drop_replies()
         call = asyncio.create_task(publisher.publish([event(1)]))
         await eventually(depth_is(queue, 2))
@@ -411,7 +416,7 @@ async def test_a_broker_that_never_confirms_is_given_up_at_the_deadline(stack: D
         proxy.drop_replies()
         seconds, answer = await seconds_of(publisher.publish([event(1)]))
         assert isinstance(answer, NotConfirmed)
-        assert 0.9 < seconds < 1.5
+        assert 0.9 < seconds < 1.0 + LATE
         assert not publisher.ready
         proxy.pass_()
         proxy.cut()
@@ -435,7 +440,7 @@ async def test_a_broker_that_goes_away_while_nobody_publishes_is_noticed_and_cal
 async def test_a_connection_that_was_cut_while_nobody_publishes_is_replaced(stack: Devstack, proxy: Proxy) -> None:
     async with publishing(through(proxy, stack)) as publisher:
         proxy.cut()
-        await eventually(lambda: proxy.accepted == 2, seconds=20)
+        await eventually(lambda: proxy.accepted >= 2)
         await publisher.publish([event(1)])
     assert numbers(await bodies(stack.broker.url)) == [[1]]
 
@@ -459,20 +464,20 @@ async def test_a_frozen_broker_is_noticed_within_the_deadline_and_forgiven_when_
     stack: Devstack, queue: Queue
 ) -> None:
     del queue
-    async with publishing(stack.broker.url, deadline=1.5, confirm_timeout=0.5) as publisher:
+    async with publishing(stack.broker.url) as publisher:
         await asyncio.to_thread(stack.broker.freeze)
         try:
             # those who were on their way when it froze
             results = await asyncio.gather(*(seconds_of(publisher.publish([event(n)])) for n in range(100)))
             assert all(isinstance(answer, NotConfirmed) for _, answer in results)
-            assert max(seconds for seconds, _ in results) < 2.0
+            assert max(seconds for seconds, _ in results) < 4.0 + LATE
             # those who come later
             assert not publisher.ready
             for _ in range(20):
                 await refused_at_once(publisher)
         finally:
             await asyncio.to_thread(stack.broker.thaw)
-        await eventually(lambda: publisher.ready, seconds=20)
+        await eventually(lambda: publisher.ready)
         await publisher.publish([event(300)])
     found = [number for group in numbers(await bodies(stack.broker.url)) for number in group]
     assert found.count(300) == 1
@@ -501,13 +506,13 @@ async def test_a_memory_alarm_is_noticed_within_the_deadline_and_forgiven_when_i
     stack: Devstack, queue: Queue
 ) -> None:
     del queue
-    async with publishing(stack.broker.url, deadline=1.5, confirm_timeout=0.5) as publisher:
+    async with publishing(stack.broker.url) as publisher:
         await ctl(stack, "set_vm_memory_high_watermark", "0.00001")
         try:
 
             async def blocked() -> bool:
                 seconds, answer = await seconds_of(publisher.publish([event(1)]))
-                assert seconds < 2.0
+                assert seconds < 4.0 + LATE
                 assert answer is None or isinstance(answer, NotConfirmed)
                 return answer is not None
 
@@ -516,7 +521,7 @@ async def test_a_memory_alarm_is_noticed_within_the_deadline_and_forgiven_when_i
             await refused_at_once(publisher)
         finally:
             await ctl(stack, "set_vm_memory_high_watermark", "0.4")
-        await eventually(lambda: publisher.ready, seconds=20)
+        await eventually(lambda: publisher.ready)
         await publisher.publish([event(3)])
     assert [3] in numbers(await bodies(stack.broker.url))
 
@@ -531,7 +536,7 @@ async def test_a_publisher_that_ends_while_the_broker_is_frozen_ends_soon(stack:
         running.cancel()
         seconds, end = await seconds_of(running)
         assert isinstance(end, asyncio.CancelledError)
-        assert seconds < 3
+        assert seconds < 10  # a polite end waits for half a minute
     finally:
         await asyncio.to_thread(stack.broker.thaw)
 
@@ -542,7 +547,7 @@ async def test_a_publisher_that_ends_while_the_broker_is_frozen_ends_soon(stack:
 async def first_contact(url: str) -> str:
     """Run a publisher until it says what is wrong."""
     with pytest.raises(BrokerMisconfigured) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await Publisher(url, name="test-publisher").run()
     return str(caught.value)
 

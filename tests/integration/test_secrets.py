@@ -137,9 +137,10 @@ async def test_no_secret_can_be_read_of_processes_that_meet_everything_that_can_
         secrets.write_text(json.dumps({"secrets": [{"secret": OPTION, OPTION: KEY}]}))
         await pair.ingest.logged("credentials kept as they were")
         proxy.reset()
-        database_proxy.reset()
+        # Not yet the database: a worker that loses both in a batch asks for the broker when the database is back.
         for process in (pair.ingest, pair.worker):
             await process.logged("broker lost, still")
+        database_proxy.reset()
         sessions = pair.worker.text.count('"consuming"')
         proxy.pass_()
         database_proxy.pass_()
@@ -174,7 +175,7 @@ async def test_the_password_of_a_broker_that_refuses_it_or_is_not_there_is_not_l
         process = site.ingest(name, **settings) if module == "ingest" else site.worker(name, **settings)
         async with running(process):
             if name == "refused":
-                assert await process.wait(seconds=20) == 78
+                assert await process.wait() == 78
             else:
                 await process.logged("broker lost, still")
         assert_silent(process.text)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 
 from devstack import Devstack
@@ -139,7 +140,9 @@ async def test_a_process_that_hangs_is_not_heard_of(
     async with supervised(site, module) as process:
         await eventually(lambda: notifications.said("READY=1"))
         process.signal(signal.SIGSTOP)
-        began = time.monotonic() + 0.5
+        await eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+        assert notifications.heard  # what it said until then has an earlier time
+        began = time.monotonic()
         await asyncio.sleep(3)  # the length of the fault
         assert notifications.since(began, "WATCHDOG=1") == 0
         process.signal(signal.SIGCONT)

@@ -83,7 +83,10 @@ async def test_a_sample_tells_how_much_of_what_happens_and_who_is_away(
     assert worker["unready"] == {"database": "does not answer"}
 
 
-async def test_a_broker_that_is_away_is_no_error_and_is_seen_again_when_it_is_back(site: Site) -> None:
+async def test_a_broker_that_is_away_is_no_error_and_is_seen_again_when_it_is_back(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.operate.sources.PATIENCE", 20)
     async with proxy_of(site.amqp_url) as proxy, Broker(f"amqp://guest:guest@127.0.0.1:{proxy.port}/") as broker:
         assert await broker.look() == Queues(0, 0, 0)
         proxy.reset()
@@ -93,6 +96,7 @@ async def test_a_broker_that_is_away_is_no_error_and_is_seen_again_when_it_is_ba
         assert await broker.look() == Queues(0, 0, 0)
         assert proxy.accepted >= 2
         proxy.blackhole()
+        monkeypatch.setattr("worker.operate.sources.PATIENCE", 1)
         assert await broker.look() == Away("does not answer")
 
 
@@ -103,7 +107,9 @@ async def test_the_screen_is_live_until_it_is_told_to_stop_and_leaves_the_termin
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
     before = termios.tcgetattr(theirs)
-    process = Tool(site, command="top").start("--interval", "0.1", stdin=theirs, stdout=theirs)
+    # Not the default ports, where somebody else on this machine may have processes.
+    nowhere = ("--ingest", NOBODY, "--worker", NOBODY)
+    process = Tool(site, command="top").start(*nowhere, "--interval", "0.1", stdin=theirs, stdout=theirs)
     seen = bytearray()
 
     def frames() -> bool:

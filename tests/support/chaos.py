@@ -32,7 +32,7 @@ class Chaos:
         return {name for track in self._tracks for name in track.faults()} - self.done.keys()
 
     async def run(self, seconds: float) -> None:
-        """Go on for so long; every fault comes once before any comes again. Returns when all is mended."""
+        """Go on for so long, and until every fault has come; none comes again before. Returns when all is mended."""
         until = asyncio.get_running_loop().time() + seconds
         async with asyncio.TaskGroup() as tracks:
             for track in self._tracks:
@@ -52,10 +52,10 @@ class _Track(ABC):
         """Each by its name; it returns when it is mended."""
 
     async def run(self, until: float) -> None:
-        """Go on until this time of the event loop."""
+        """Go on until this time of the event loop, and until every fault has come: on a slow machine that is later."""
         loop, faults = asyncio.get_running_loop(), self.faults()
         waiting: list[str] = []
-        while loop.time() < until:
+        while loop.time() < until or faults.keys() - self._done.keys():
             waiting = waiting or self.random.sample(sorted(faults), len(faults))
             name = waiting.pop()
             await faults[name]()

@@ -25,8 +25,10 @@ AUDIT_SECONDS = 120.0
 # What is listed of a quorum queue is up to five seconds old; the queue itself knows.
 MESSAGES = f"""
 {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{topology.QUEUE}">>)),
-{{ok, {{_, Messages}}, _}} = ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:query_messages_total/1),
-Messages.
+case ra:leader_query(amqqueue:get_pid(Queue), fun rabbit_fifo:query_messages_total/1) of
+    {{ok, {{_, Messages}}, _}} -> Messages;
+    NoAnswerYet -> NoAnswerYet
+end.
 """
 
 

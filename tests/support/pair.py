@@ -71,7 +71,7 @@ class Pair:
     async def ready(self) -> None:
         """Wait until records can be posted and are stored."""
         self.url = await public_url(self.ingest)
-        await self.worker.logged("consuming", seconds=30)
+        await self.worker.logged("consuming")
 
     async def replace_worker(self) -> None:
         """SIGKILL the worker, and start another at once, as a supervisor would."""
@@ -86,7 +86,7 @@ class Pair:
 async def public_url(ingest: Process) -> str:
     """Wait until ingest listens and the broker answers it."""
     address = await ingest.logged(r'"address": "(http://[^"]+)"')
-    await ingest.logged("broker ready", seconds=30)
+    await ingest.logged("broker ready")
     return address[1]
 
 
@@ -94,7 +94,7 @@ async def public_url(ingest: Process) -> str:
 async def consuming(site: Site, name: str = "worker", **settings: str) -> AsyncIterator[Process]:
     """A worker that consumes, for the length of a block."""
     async with running(site.worker(name, **settings)) as worker:
-        await worker.logged("consuming", seconds=30)
+        await worker.logged("consuming")
         yield worker
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
 
-from tests.support.waiting import eventually
+from tests.support.waiting import LONG, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +64,7 @@ class Process:
         """Everything it has logged."""
         return self.log.read_text()
 
-    async def logged(self, pattern: str, *, seconds: float = 30) -> re.Match[str]:
+    async def logged(self, pattern: str, *, seconds: float = LONG) -> re.Match[str]:
         """Wait until a line matches; the last match is returned."""
 
         def last() -> re.Match[str] | None:
@@ -78,7 +78,7 @@ class Process:
         assert self._process is not None
         self._process.send_signal(number)
 
-    async def wait(self, *, seconds: float = 40) -> int:
+    async def wait(self, *, seconds: float = LONG) -> int:
         """Its exit code."""
         async with asyncio.timeout(seconds):
             return await self.ended()

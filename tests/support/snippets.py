@@ -7,6 +7,8 @@ from pathlib import Path
 
 import playwright
 
+from tests.support.waiting import LONG
+
 # Playwright brings one along, so that no other has to be installed.
 _NODE = str(Path(playwright.__file__).parent / "driver" / "node")
 
@@ -20,7 +22,7 @@ SUCCESS = {"cURL": "HTTP/1.1 200 OK", "Python": "Usage recorded successfully", "
 """What each prints when its record was taken."""
 
 
-async def run_snippet(language: str, code: str, *, key: str = "", seconds: float = 30) -> str:
+async def run_snippet(language: str, code: str, *, key: str = "", seconds: float = LONG) -> str:
     """What it prints; `key` is the API key in the environment."""
     process = await asyncio.create_subprocess_exec(
         *_COMMANDS[language],

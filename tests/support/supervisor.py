@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contract.cancellation import end
 from tests.support.logs import Tail
 from tests.support.processes import Process
-from tests.support.waiting import eventually
+from tests.support.waiting import LONG, eventually
 
 RESTART_SECONDS = 0.1
 READY = {"ingest": "broker ready", "worker": '"event": "consuming"'}
@@ -32,7 +32,7 @@ class Supervisor:
             self.exits[await self.process.ended()] += 1
             await asyncio.sleep(RESTART_SECONDS)
 
-    async def ready(self, *, seconds: float = 30) -> None:
+    async def ready(self, *, seconds: float = LONG) -> None:
         """Wait until its present life has come to work."""
         await eventually(lambda: self._ready.count() > self._ready_before, seconds=seconds, what="a restart")
 
@@ -66,6 +66,7 @@ async def supervised(process: Process) -> AsyncIterator[Supervisor]:
     try:
         await supervisor.ready()
         yield supervisor
+        await supervisor.ready()  # a process that has only just been started does not heed a signal yet
         await end(task)
         if process.running:
             supervisor.exits[await process.stop()] += 1

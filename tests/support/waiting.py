@@ -4,25 +4,28 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
 
 T = TypeVar("T")
 
+LONG: Final = 90.0
+"""Seconds in which all that should happen does, a start of a process too, on a machine that is busy with more."""
+
 
 @overload
 async def eventually(
-    condition: Callable[[], Awaitable[T | None]], *, seconds: float = 30, what: str = "", every: float = 0.02
+    condition: Callable[[], Awaitable[T | None]], *, seconds: float = LONG, what: str = "", every: float = 0.02
 ) -> T: ...
 
 
 @overload
 async def eventually(
-    condition: Callable[[], T | None], *, seconds: float = 30, what: str = "", every: float = 0.02
+    condition: Callable[[], T | None], *, seconds: float = LONG, what: str = "", every: float = 0.02
 ) -> T: ...
 
 
 async def eventually(
-    condition: Callable[[], object], *, seconds: float = 30, what: str = "the condition", every: float = 0.02
+    condition: Callable[[], object], *, seconds: float = LONG, what: str = "the condition", every: float = 0.02
 ) -> object:
     """Return the first true value of `condition`, which may be async; fail the test after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -323,16 +323,18 @@ def test_the_published_package_accepts_what_we_sign(webhook_id: str, body: str) 
 
 
 @given(
-    tokens=st.permutations([signed(NEW)[2][1], signed(OF_Q)[2][1], "v2,x"]),
+    tokens=st.permutations([NEW, OF_Q, b"x"]),
     separator=st.sampled_from([" ", ",", ""]),
     webhook_id=st.sampled_from(["msg_1", "msg_2"]),
     offset=st.sampled_from([0, 1, -400, 400]),
 )
 def test_the_published_package_agrees_on_who_is_let_in(
-    tokens: list[str], separator: str, webhook_id: str, offset: int
+    tokens: list[bytes], separator: str, webhook_id: str, offset: int
 ) -> None:
-    timestamp = str(int(NOW.timestamp()) + offset)
-    headers = signed(NEW, id=webhook_id, timestamp=timestamp, signature=separator.join(tokens))
+    at = datetime.now(UTC).replace(microsecond=0)  # the other tests may have taken longer than a signature holds
+    texts = {secret: signed(secret, at=at)[2][1] for secret in (NEW, OF_Q)} | {b"x": "v2,x"}
+    signature = separator.join(texts[token] for token in tokens)
+    headers = signed(id=webhook_id, timestamp=str(int(at.timestamp()) + offset), signature=signature)
     try:
         Webhook(NEW).verify(BODY, dict(headers), json_parse=False)
     except (WebhookVerificationError, ValueError):  # the second for a header that it cannot read

@@ -13,7 +13,7 @@ import pytest
 from devstack import guard
 from devstack.processes import GuardedProcess, run_guarded
 
-SOON = 5.0
+SOON = 30.0
 ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 # A daemon is in a session of its own and its parent has ended, so neither process groups nor parents lead to it.
@@ -121,7 +121,7 @@ def test_a_guarded_run_that_fails_notes_what_it_said() -> None:
 def test_a_guarded_run_that_takes_too_long_ends_with_its_daemons(pid_file: Path) -> None:
     script = DAEMON_THEN.format(pid=pid_file, then="sleep 1000")
     with pytest.raises(subprocess.TimeoutExpired):
-        run_guarded(["sh", "-c", script], environment=ENVIRONMENT, timeout=1)
+        run_guarded(["sh", "-c", script], environment=ENVIRONMENT, timeout=5)  # in which the daemon must have begun
     assert not psutil.pid_exists(int(pid_file.read_text()))
 
 

@@ -128,7 +128,7 @@ class Slow(ExternalService):
     def start(self) -> None:
         self.starts += 1
         self.starting.set()
-        if self.closed.wait(5):
+        if self.closed.wait(30):
             raise DidNotStart("closed")
 
     def close(self) -> None:
@@ -149,10 +149,10 @@ def test_closing_ends_a_start_that_is_under_way() -> None:
     on_demand = OnDemand(lambda: service)
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(on_demand.get)
-        service.starting.wait(5)
+        service.starting.wait(30)
         on_demand.close()
         with pytest.raises(DidNotStart):
-            asked.result(5)
+            asked.result(30)
 
 
 def test_what_is_found_after_closing_is_not_started() -> None:

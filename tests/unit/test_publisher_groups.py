@@ -270,4 +270,4 @@ def test_the_loop_of_these_tests_takes_no_time() -> None:
 
     began = time.monotonic()
     run_timeless(main())
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30

@@ -15,7 +15,7 @@ import pytest
 from runtime.supervision import ExitCode, pause
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 20.0
+LIMIT = 60.0
 
 PROGRAM = """
 import asyncio, sys
@@ -117,7 +117,7 @@ def test_a_second_signal_ends_a_drain_at_once_with_75(second: signal.Signals) ->
         life.signal(second)
         code, errors = life.end()
     assert code == 75
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # less than its drain may take
     assert "second signal" in errors
 
 
@@ -223,7 +223,7 @@ def test_a_wait_that_the_driver_cancelled_ends_with_70() -> None:
 async def test_a_pause_lasts_as_long_as_it_was_told() -> None:
     began = time.monotonic()
     await pause(0.05, asyncio.Event())
-    assert 0.04 < time.monotonic() - began < 2
+    assert 0.04 < time.monotonic() - began < 20
 
 
 async def test_a_pause_ends_with_a_stop() -> None:
@@ -232,7 +232,7 @@ async def test_a_pause_ends_with_a_stop() -> None:
     began = time.monotonic()
     await pause(60, stop)
     await pause(60, stop)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 async def test_a_pause_that_is_cancelled_says_so() -> None:
