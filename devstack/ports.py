@@ -2,6 +2,7 @@
 
 import random
 import socket
+import sys
 
 LOOPBACK = "127.0.0.1"
 CANDIDATES = range(20_000, 32_000)
@@ -12,9 +13,9 @@ _handed_out: set[int] = set()
 
 
 def free_port() -> int:
-    """A port nobody listens on, never given twice by this process."""
+    """A port nobody listens on, never given twice by this process, nor by another that runs beside it."""
     for port in random.sample(CANDIDATES, len(CANDIDATES)):
-        if port not in _handed_out and is_free(port):
+        if port not in _handed_out and is_free(port) and _claim(port):
             _handed_out.add(port)
             return port
     raise OSError(f"no free port between {CANDIDATES.start} and {CANDIDATES.stop} on {LOOPBACK}")
@@ -28,4 +29,18 @@ def is_free(port: int) -> bool:
             probe.bind((LOOPBACK, port))
         except OSError:
             return False
+    return True
+
+
+def _claim(port: int) -> bool:
+    """Have it for this process's life, also while its server is down: no other process that asks here is given it."""
+    if sys.platform != "linux":  # has no names that end with the process
+        return True
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0devstack-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    claim.detach()
     return True
