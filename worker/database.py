@@ -23,6 +23,7 @@ from pymongo.write_concern import WriteConcern
 
 from worker.database_errors import (
     DatabaseMisconfigured,
+    DatabaseUnavailable,
     TotalsConflict,
     TransactionTooLarge,
     WriteConflict,
@@ -201,6 +202,8 @@ class Database:
         self.check_write_concern()
         with translated(), refusals():
             hello = await self._client.admin.command("hello")
+            if hello.get("isreplicaset"):  # which it says while it starts, too, and only to who connects to it directly
+                raise DatabaseUnavailable("the MongoDB server is in no replica set yet: rs.initiate() makes one")
             if "setName" not in hello and hello.get("msg") != "isdbgrid":
                 raise DatabaseMisconfigured(
                     "the MongoDB server stands alone, and has no transactions",

@@ -31,7 +31,6 @@ log = structlog.get_logger(__name__)
 PARK_PATIENCE: Final = 3.0
 """Seconds for which a batch, or a stop, waits for dead letters to be confirmed."""
 
-
 SMALL_TRANSACTION: Final = 1_000
 """Events: to no fewer is limited what comes after a batch for which the server had no room."""
 SMALL_SECONDS: Final = 600.0

@@ -645,3 +645,25 @@ async def test_a_server_that_stands_alone_is_refused(tmp_path: Path) -> None:
             await prepare(f"mongodb://{LOOPBACK}:{standalone.port}/")
     finally:
         await asyncio.to_thread(standalone.close)
+
+
+class NewMember(LocalDatabase):
+    """A mongod whose replica set nobody has initiated, as it is for a moment whenever it starts."""
+
+    def ready(self) -> bool:
+        with MongoClient[dict[str, Any]](LOOPBACK, self.port, directConnection=True, timeoutMS=500) as client:
+            try:
+                return bool(client.admin.command("hello").get("isreplicaset"))
+            except PyMongoError:
+                return False
+
+
+@pytest.mark.parametrize("option", ["directConnection=true", "replicaSet=rs0"])
+async def test_a_server_that_is_in_no_replica_set_yet_is_waited_for(tmp_path: Path, option: str) -> None:
+    member = NewMember(tmp_path)
+    await asyncio.to_thread(member.start)
+    try:
+        with pytest.raises(DatabaseUnavailable):
+            await prepare(f"mongodb://{LOOPBACK}:{member.port}/?{option}", timeout_seconds=2)
+    finally:
+        await asyncio.to_thread(member.close)
