@@ -13,7 +13,7 @@ from devstack.ports import LOOPBACK, free_port, is_free
 from devstack.processes import GuardedProcess
 from devstack.service import DidNotStart
 
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 40.0
 """Seconds; longer than the processes' own drain timeout."""
 

@@ -1,6 +1,7 @@
 """Fixtures of the real services: one broker and one database for the whole run, clean for each test."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -66,6 +67,14 @@ def site(stack: Devstack, queue: Queue, database: AsyncDatabase[dict[str, Any]],
     """Where this test's processes connect."""
     del queue  # asked for only to be empty
     return Site(stack.broker.url, stack.database.uri, database.name, tmp_path)
+
+
+@pytest.fixture
+def default_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The ports that are used where none is set, for one test at a time of those that run side by side."""
+    with (tmp_path_factory.getbasetemp().parent / "default-ports").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -127,6 +127,8 @@ serverurl=unix://{directory}/supervisor.sock
         "INGEST_AMQP_URL": site.amqp_url,
         "INGEST_HOST": "127.0.0.1",
         "INGEST_PORT": "0",
+        "INGEST_ADMIN_PORT": "0",
+        "WORKER_ADMIN_PORT": "0",
         "WORKER_AMQP_URL": site.amqp_url,
         "WORKER_MONGODB_URI": site.mongodb_uri,
         "WORKER_MONGODB_DATABASE": site.database,

@@ -98,8 +98,9 @@ async def test_an_admin_port_that_was_asked_for_and_is_busy_is_refused(site: Sit
 
 @pytest.mark.parametrize(("module", "default"), [("ingest", 9101), ("worker", 9102)])
 async def test_an_admin_port_that_nobody_asked_for_makes_way(
-    site: Site, module: str, default: int, http: aiohttp.ClientSession
+    site: Site, module: str, default: int, http: aiohttp.ClientSession, default_ports: None
 ) -> None:
+    del default_ports  # asked for only so that nobody else has them
     with busy_port(default):
         async with running(process_of(site, module, admin_port="")) as process:
             found = await process.logged(r'"port": (\d+), "event": "admin port"')

@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 
 
 @pytest.fixture
-async def services(stack: Devstack, queue: Queue) -> AsyncIterator[Devstack]:
+async def services(stack: Devstack, queue: Queue, default_ports: None) -> AsyncIterator[Devstack]:
     """Both, as a first run finds them, and as it must not leave them to others."""
-    del queue
+    del queue, default_ports  # asked for only to be empty, and nobody else's
     uri = await asyncio.to_thread(lambda: stack.database.uri)
     yield stack
     async with AsyncMongoClient[dict[str, object]](uri) as client:
@@ -72,9 +72,7 @@ async def test_it_shows_a_line_from_what_the_processes_say_and_stops_when_all_is
             *(sys.executable, "-m", "devstack"), cwd=ROOT, env={**os.environ, **theirs}, stdout=out, stderr=out
         )
     try:
-        await eventually(
-            lambda: re.search(rf"\n{line_of('1')} ", output.read_text()), seconds=60, what="the sample in the line"
-        )
+        await eventually(lambda: re.search(rf"\n{line_of('1')} ", output.read_text()), what="the sample in the line")
         seen = await by_the_printed_lines(output.read_text())
         assert [one for one in (*seen["ingest"], *seen["worker"], seen["broker"]) if "away" in one] == []
         process.send_signal(signal.SIGTERM)
@@ -111,7 +109,7 @@ async def test_a_process_that_ends_by_itself_is_in_the_line_and_no_clean_stop(
         [worker] = [one for one in family if arguments_of(one) == ["-m", "worker"]]
         worker.kill()
         seen = lines(application.admin_url("ingest"), application.admin_url("worker"), refresh=0.1)
-        async with asyncio.timeout(20), aclosing(seen):
+        async with asyncio.timeout(90), aclosing(seen):
             async for line in seen:
                 if line.endswith("worker: away: nobody is there"):
                     break
