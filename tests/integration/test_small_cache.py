@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-import aio_pika
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -15,6 +14,7 @@ from devstack.database import CACHE_GB
 from tests.integration.test_audit import audit
 from tests.integration.test_ledger import assert_books_balance
 from tests.integration.test_store import Parked, event, never, parked, storing
+from tests.support.letters import Post, post, settled_depth
 from tests.support.pair import EXAMPLE, Site, consuming
 from tests.support.queue import Queue
 from tests.support.waiting import eventually
@@ -23,7 +23,7 @@ from worker.store import NotAtOnce
 
 Database = AsyncDatabase[dict[str, Any]]
 
-__all__ = ["parked"]  # a fixture
+__all__ = ["parked", "post"]  # fixtures
 
 SMALL_MB = 16
 PAD = "x" * 300
@@ -46,17 +46,11 @@ def wire(count: int, **fields: Any) -> Sequence[bytes]:
     return [json.dumps({**one, "id": str(uuid4()), **fields}).encode() for _ in range(count)]
 
 
-def message(events: Sequence[bytes], stamp: Stamp | None = None) -> aio_pika.Message:
-    headers = {} if stamp is None else stamp.to_headers()
-    return aio_pika.Message(b"[" + b",".join(events) + b"]", headers=headers, delivery_mode=2)
-
-
-async def publish(url: str, *messages: aio_pika.Message) -> None:
-    connection = await aio_pika.connect(url)
-    async with connection, connection.channel() as channel:
-        target = await channel.get_exchange(topology.DIRECT_EXCHANGE, ensure=False)
-        for one in messages:
-            await target.publish(one, topology.ROUTING_KEY)
+async def publish(post: Post, events: Sequence[bytes], stamp: Stamp | None = None) -> None:
+    """Send them as one message."""
+    headers = None if stamp is None else stamp.to_headers()
+    body = b"[" + b",".join(events) + b"]"
+    await post.send(body, headers, exchange=topology.DIRECT_EXCHANGE, routing_key=topology.ROUTING_KEY)
 
 
 async def test_what_is_too_large_is_told_from_a_conflict_and_stores_nothing(
@@ -72,14 +66,16 @@ async def test_what_is_too_large_is_told_from_a_conflict_and_stores_nothing(
     await assert_books_balance(database)
 
 
-async def test_a_message_that_is_too_large_is_stored_in_parts(site: Site, database: Database, queue: Queue) -> None:
+async def test_a_message_that_is_too_large_is_stored_in_parts(
+    site: Site, database: Database, queue: Queue, post: Post
+) -> None:
     await database.create_collection("events", validator={"metric": {"$ne": "forbidden"}})
     one = str(uuid4())
     wrong = [b"{}", *wire(1, metric="forbidden"), *wire(1, id=one, quantity=2)]
-    await publish(site.amqp_url, message([*wire(5_000), *wire(1, id=one, quantity=1), *wrong]))
+    await publish(post, [*wire(5_000), *wire(1, id=one, quantity=1), *wrong])
     async with consuming(site) as worker:
         await eventually_stored(database, 5_001)
-        await eventually(lambda: queue_is_empty(queue))
+        await settled_depth(queue, len(wrong))
         assert '"event": "transactions made smaller"' in worker.text
         assert await worker.stop() == 0
     await assert_books_balance(database)
@@ -93,10 +89,10 @@ async def test_a_message_that_is_too_large_is_stored_in_parts(site: Site, databa
 
 
 async def test_a_message_of_our_own_that_is_too_large_is_tried_until_there_is_room(
-    site: Site, database: Database, queue: Queue
+    site: Site, database: Database, queue: Queue, post: Post
 ) -> None:
     stamp = Stamp(uuid4(), 1, 5_000)
-    await publish(site.amqp_url, message(wire(5_000), stamp))
+    await publish(post, wire(5_000), stamp)
     # given a worker that cannot store it
     async with consuming(site, "small") as worker:
         await worker.logged("no room in the database's cache")
@@ -104,7 +100,11 @@ async def test_a_message_of_our_own_that_is_too_large_is_tried_until_there_is_ro
         assert await worker.stop() == 0
         assert "Traceback" not in worker.text
     assert await database.events.count_documents({}) == 0
-    assert await queue.depth() == 1
+
+    async def is_back() -> bool:
+        return await queue.depth() == 1
+
+    await eventually(is_back, what="the message to be in the queue again")
     # and when there is room, then it is stored
     await resize(database, int(CACHE_GB * 1024))
     async with consuming(site, "large"):
@@ -115,12 +115,12 @@ async def test_a_message_of_our_own_that_is_too_large_is_tried_until_there_is_ro
 
 
 async def test_messages_that_are_too_large_together_are_stored_each_under_its_own_name(
-    site: Site, database: Database, queue: Queue
+    site: Site, database: Database, post: Post
 ) -> None:
-    del queue  # asked for only to be empty
     publisher = uuid4()
     stamps = [Stamp(publisher, number, 500, floor=1, confirmed=number - 1) for number in range(1, 11)]
-    await publish(site.amqp_url, *(message(wire(500), stamp) for stamp in stamps))
+    for stamp in stamps:
+        await publish(post, wire(500), stamp)
     async with consuming(site) as worker:
         await eventually_stored(database, 5_000)
         assert '"event": "transactions made smaller"' in worker.text
@@ -134,7 +134,3 @@ async def eventually_stored(database: Database, count: int) -> None:
         return await database.events.count_documents({}) == count
 
     await eventually(all_there, every=0.2, what=f"{count} stored events")
-
-
-async def queue_is_empty(queue: Queue) -> bool:
-    return await queue.depth() == 0

@@ -13,14 +13,14 @@ from uuid import UUID
 import pytest
 from bson import Decimal128
 from msgspec.structs import replace
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
 from contract.event import Reason, Rejected, Source, UsageEvent
 from devstack import Devstack
-from devstack.database import LocalDatabase
 from devstack.ports import LOOPBACK
+from tests.integration.test_check import Lone, running
 from tests.support.waiting import eventually
 from worker.database import APP_NAME, Database, Transaction
 from worker.database_errors import DatabaseMisconfigured, DatabaseUnavailable
@@ -412,12 +412,16 @@ async def hanging_transaction(uri: str, name: str, number: int, appname: str) ->
 async def test_what_a_killed_worker_left_open_delays_its_successor_by_seconds_only(
     stack: Devstack, store: Store, database: Documents, parked: Parked
 ) -> None:
-    async with hanging_transaction(stack.database.uri, database.name, 5, APP_NAME):
-        began = time.monotonic()
-        outcome = await write(store, events(10), parked.park, abandoned=never)
-        assert time.monotonic() - began < 15  # the server itself waits for a minute
-    assert outcome == Outcome(stored=10)
-    assert await ids(database) == list(range(1, 11))
+    delays = []
+    for first in (1, 11, 21):
+        async with hanging_transaction(stack.database.uri, database.name, first + 4, APP_NAME):
+            began = time.monotonic()
+            batch = [event(number) for number in range(first, first + 10)]
+            assert await write(store, batch, parked.park, abandoned=never) == Outcome(stored=10)
+            delays.append(time.monotonic() - began)
+            assert delays[-1] < 15  # the server itself waits for a minute
+    assert min(delays) < 3  # what the others took longer is the machine's
+    assert await ids(database) == list(range(1, 31))
 
 
 async def test_what_another_program_holds_open_is_left_alone_and_waited_for(
@@ -622,48 +626,14 @@ async def test_a_server_that_is_not_there_is_unavailable_not_misconfigured() -> 
         await prepare("mongodb://127.0.0.1:9/?replicaSet=rs0", timeout_seconds=1)
 
 
-class StandaloneDatabase(LocalDatabase):
-    """A mongod without a replica set."""
-
-    def ready(self) -> bool:
-        client: MongoClient[dict[str, Any]] = MongoClient(LOOPBACK, self.port, serverSelectionTimeoutMS=500)
-        with client:
-            try:
-                return bool(client.admin.command("hello")["isWritablePrimary"])
-            except PyMongoError:
-                return False
-
-    def _options(self, cache_gb: float) -> list[str]:
-        return [option for option in super()._options(cache_gb) if not option.startswith("--replSet")]
-
-
 async def test_a_server_that_stands_alone_is_refused(tmp_path: Path) -> None:
-    standalone = StandaloneDatabase(tmp_path)
-    await asyncio.to_thread(standalone.start)
-    try:
+    async with running(Lone(tmp_path, member=False)) as server:
         with pytest.raises(DatabaseMisconfigured, match="stands alone"):
-            await prepare(f"mongodb://{LOOPBACK}:{standalone.port}/")
-    finally:
-        await asyncio.to_thread(standalone.close)
-
-
-class NewMember(LocalDatabase):
-    """A mongod whose replica set nobody has initiated, as it is for a moment whenever it starts."""
-
-    def ready(self) -> bool:
-        with MongoClient[dict[str, Any]](LOOPBACK, self.port, directConnection=True, timeoutMS=500) as client:
-            try:
-                return bool(client.admin.command("hello").get("isreplicaset"))
-            except PyMongoError:
-                return False
+            await prepare(f"mongodb://{LOOPBACK}:{server.port}/")
 
 
 @pytest.mark.parametrize("option", ["directConnection=true", "replicaSet=rs0"])
 async def test_a_server_that_is_in_no_replica_set_yet_is_waited_for(tmp_path: Path, option: str) -> None:
-    member = NewMember(tmp_path)
-    await asyncio.to_thread(member.start)
-    try:
+    async with running(Lone(tmp_path, member=True)) as server:  # as every member is for a moment when it starts
         with pytest.raises(DatabaseUnavailable):
-            await prepare(f"mongodb://{LOOPBACK}:{member.port}/?{option}", timeout_seconds=2)
-    finally:
-        await asyncio.to_thread(member.close)
+            await prepare(f"mongodb://{LOOPBACK}:{server.port}/?{option}", timeout_seconds=2)
