@@ -151,10 +151,7 @@ class Store:
                 self._note_failure("size" if isinstance(exc, TransactionTooLarge) else "conflict")
                 if trouble.orphans_ended and abandoned():
                     raise DatabaseUnavailable("a transaction that is not ours holds what should be written") from exc
-                if self._is_hopeless(trouble, exc):
-                    if is_divisible(entries):
-                        raise NotAtOnce(exc) from exc
-                    self._note_no_room(entries, exc)
+                self._divide_if_hopeless(entries, trouble, exc)
                 await asyncio.sleep(await self._after_conflict(trouble, exc))
             except DatabaseUnavailable as exc:
                 self._note_failure("outage")
@@ -266,14 +263,16 @@ class Store:
         backoff = OUTAGE_BACKOFF if isinstance(exc, TransactionTooLarge) else CONFLICT_BACKOFF
         return backoff.delay(trouble.failures)
 
-    def _is_hopeless(self, trouble: _Trouble, exc: WriteConflict) -> bool:
-        """Whether neither orphans are the reason nor live workers, who commit soon."""
+    def _divide_if_hopeless(self, entries: Sequence[Entry], trouble: _Trouble, exc: WriteConflict) -> None:
+        """Raise NotAtOnce when neither orphans are the reason nor live workers, who commit soon."""
         if not trouble.orphans_ended or trouble.conflicts_since is None:
-            return False
-        return isinstance(exc, TransactionTooLarge) or self._clock() - trouble.conflicts_since > CONFLICT_PATIENCE
-
-    def _note_no_room(self, entries: Sequence[Entry], exc: WriteConflict) -> None:
-        if isinstance(exc, TransactionTooLarge):
+            return
+        is_for_size = isinstance(exc, TransactionTooLarge)
+        if not is_for_size and self._clock() - trouble.conflicts_since <= CONFLICT_PATIENCE:
+            return
+        if is_divisible(entries):
+            raise NotAtOnce(exc) from exc
+        if is_for_size:
             self._no_room.note(entry=str(entries[0].id), events=entries[0].size, error=str(exc))
 
     async def _end_orphans(self) -> None:
